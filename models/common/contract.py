@@ -1,0 +1,178 @@
+"""The contract between a workload and the frame.
+
+A workload is a config with stages in it. A `StageConfig` is trained: it builds a `Learner`, and the frame runs the
+learner's steps on any number of workers, saves it, resumes it. A `MapConfig` is spread: the frame hands its shards to
+whatever slots the cluster has, and collects the parts. Both read folders that earlier stages wrote and end in a
+folder with a manifest. This module imports no torch, so that reading a config is quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from models.common.config import Config
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+Metrics: TypeAlias = dict[str, float]
+
+
+@dataclass(frozen=True)
+class LearnerState:
+    """Everything that makes the next step what it is.
+
+    shared: the same on every rank; one copy is saved, and any number of workers loads it.
+    own: what only this rank has (ZeRO partitions); it loads at the number of workers that saved it, or is refused.
+    Values are what `torch.save` takes: tensors, numbers, strings, lists and dicts of them.
+    """
+
+    shared: dict[str, Any]
+    own: dict[str, Any] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """A network and its optimizer on this worker: DeepSpeed's, or its plain-torch twin (`infra/engine.py`)."""
+
+    module: nn.Module
+
+    def __call__(self, *inputs: Any) -> Any:
+        """The module's forward pass; what a loss is computed from."""
+        ...
+
+    def backward(self, loss: Tensor) -> None:
+        """Adds the gradient of this rank's loss; the gradient is averaged over ranks."""
+        ...
+
+    def step(self) -> float:
+        """Clips, updates, clears the gradient; returns the gradient's norm before clipping."""
+        ...
+
+    def set_learning_rate(self, learning_rate: float) -> None: ...
+
+    def state_dict(self) -> LearnerState: ...
+
+    def load_state_dict(self, state: LearnerState) -> None: ...
+
+    def weights(self) -> dict[str, Tensor]:
+        """The full weights in float32 on the CPU, by parameter name; called on every rank."""
+        ...
+
+
+class EngineFactory(Protocol):
+    def __call__(
+        self,
+        module: nn.Module,
+        optimizer: Callable[[Any], torch.optim.Optimizer],
+        *,
+        clip_norm: float | None = None,
+    ) -> Engine:
+        """An engine for `module`; `optimizer` makes the optimizer from the module's parameters (or groups)."""
+        ...
+
+
+@dataclass(frozen=True)
+class World:
+    """What the outside hands to a stage.
+
+    inputs: folders that earlier stages wrote, by the name the flow gave them; their manifests are verified.
+    start_from: folder of the stage whose weights this one continues, or None. Read it with `load_weights`.
+    mean: the mean of a scalar or tensor over all ranks, the same on each.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+    seed: int
+    inputs: Mapping[str, Path]
+    start_from: Path | None
+    make_engine: EngineFactory
+    mean: Callable[[Tensor], Tensor]
+
+    def share(self, batch_size: int) -> slice:
+        """This rank's rows of a global batch: every rank draws the same batch and takes its own part."""
+        rows = batch_size // self.size
+        return slice(self.rank * rows, (self.rank + 1) * rows)
+
+
+class Learner(Protocol):
+    """One stage being trained. It owns its step; the loop in `models/common/loop.py` owns all else."""
+
+    finished: bool  # true ends the stage before `max_steps`; the same on every rank
+
+    def step(self) -> Metrics:
+        """One update on the next global batch; metrics are means over ranks and include 'loss' where there is one."""
+        ...
+
+    def state_dict(self) -> LearnerState: ...
+
+    def load_state_dict(self, state: LearnerState) -> None: ...
+
+    def weights(self) -> dict[str, Tensor]:
+        """What gets published, by name; called on every rank."""
+        ...
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The folders a stage reads: what the flow passes, and what `rehearse` makes up."""
+
+    folders: dict[str, Path] = field(default_factory=dict)
+    start_from: Path | None = None
+
+
+class DataConfig(Config):
+    """A dataset: `prepare` writes the same bytes for the same config on any machine."""
+
+    seed: NonNegativeInt = 0
+
+    def prepare(self, folder: Path) -> None:
+        """Writes the dataset's files into an empty folder; the frame adds the manifest. No torch."""
+        raise NotImplementedError
+
+
+class StageConfig(Config):
+    """A stage that is trained; defaults are the paper's, on their fields and nowhere else."""
+
+    max_steps: PositiveInt
+    batch_size: PositiveInt  # global: the number of workers divides it
+
+    def build(self, world: World) -> Learner:
+        """The learner at step 0. Import torch and the learner here, so that reading a config does not."""
+        raise NotImplementedError
+
+    def rehearse(self, folder: Path) -> Inputs:
+        """Writes inputs just large enough to try this stage alone, as `tests/test_contract.py` does."""
+        raise NotImplementedError
+
+
+class MapConfig(Config):
+    """A stage that is spread over slots, shard by shard: generation, evaluation, measurement."""
+
+    def shards(self, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
+        """Independent pieces of work as JSON objects, largest first; the same list on every call."""
+        raise NotImplementedError
+
+    def process(self, shard: dict[str, Any], world: World) -> Any:
+        """The result of one shard, picklable. One slot works on it; `world.size` is 1."""
+        raise NotImplementedError
+
+    def collect(self, parts: list[Any], inputs: Mapping[str, Path], folder: Path) -> None:
+        """Writes the stage's files into an empty folder from the results, in the order of `shards`."""
+        raise NotImplementedError
+
+
+class WorkloadConfig(Config):
+    """All stages of one workload; a preset returns one."""
+
+    name: str
+
+    def trained_stages(self) -> dict[str, StageConfig]:
+        """The stages to train, by field name."""
+        return {field: value for field, value in self if isinstance(value, StageConfig)}
