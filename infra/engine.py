@@ -1,0 +1,183 @@
+"""The network and its optimizer on one worker: DeepSpeed's engine, and a plain-torch twin with the same contract."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from infra.clusters import Cluster
+from infra.settings import train_on_processors
+from models.common.contract import Engine, EngineFactory, LearnerState
+
+OptimizerFactory = Callable[[Any], torch.optim.Optimizer]
+
+
+def engine_factory(cluster: Cluster, device: torch.device) -> EngineFactory:
+    """What a stage calls to get its engine on this cluster."""
+    kind = DeepSpeedEngine if cluster.engine == "deepspeed" else TorchEngine
+
+    def make_engine(module: nn.Module, optimizer: OptimizerFactory, *, clip_norm: float | None = None) -> Engine:
+        return kind(module.to(device), optimizer, clip_norm=clip_norm, cluster=cluster)
+
+    return make_engine
+
+
+class TorchEngine:
+    """Plain torch: what DeepSpeed's results are held against, and quick to start in a test."""
+
+    def __init__(
+        self, module: nn.Module, optimizer: OptimizerFactory, *, clip_norm: float | None, cluster: Cluster
+    ) -> None:
+        self.module = module
+        self.optimizer = optimizer(module.parameters())
+        self.clip_norm = clip_norm
+        self.bf16 = cluster.precision == "bf16"
+
+    def __call__(self, *inputs: Any) -> Any:
+        kind = next(self.module.parameters()).device.type
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.bf16):
+            return self.module(*inputs)
+
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()
+        _average([p.grad for p in self.module.parameters() if p.grad is not None])
+
+    def step(self) -> float:
+        norm = _clip(self.module.parameters(), self.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        _set_learning_rate(self.optimizer, learning_rate)
+
+    def state_dict(self) -> LearnerState:
+        return LearnerState(shared={"module": self.module.state_dict(), "optimizer": self.optimizer.state_dict()})
+
+    def load_state_dict(self, state: LearnerState) -> None:
+        self.module.load_state_dict(state.shared["module"])
+        self.optimizer.load_state_dict(state.shared["optimizer"])
+
+    def weights(self) -> dict[str, Tensor]:
+        return _float32_copies(self.module)
+
+
+class DeepSpeedEngine:
+    """DeepSpeed's engine at the cluster's ZeRO stage and precision.
+
+    At stage 0 every rank holds everything, and a checkpoint loads on any number of workers. From stage 1 on, each
+    rank's part of the optimizer (at 3, of the weights too) is its own.
+    """
+
+    def __init__(
+        self, module: nn.Module, optimizer: OptimizerFactory, *, clip_norm: float | None, cluster: Cluster
+    ) -> None:
+        deepspeed = _import_deepspeed(cluster)
+        self.clip_norm = clip_norm
+        self.zero_stage = cluster.zero_stage
+        self.engine, self.optimizer, _, _ = deepspeed.initialize(
+            model=module,
+            optimizer=optimizer(module.parameters()),
+            config=_deepspeed_config(cluster, clip_norm),
+            dist_init_required=False,
+        )
+        self.module: nn.Module = self.engine.module
+
+    def __call__(self, *inputs: Any) -> Any:
+        return self.engine(*inputs)
+
+    def backward(self, loss: Tensor) -> None:
+        self.engine.backward(loss)  # averages the gradient over the ranks, too
+
+    def step(self) -> float:
+        if self.zero_stage == 0:
+            # DeepSpeed clips at stage 0 as well, but does not tell the norm.
+            norm = _clip(self.module.parameters(), self.clip_norm)
+            self.engine.step()
+            return norm
+        self.engine.step()
+        return float(self.engine.get_global_grad_norm())
+
+    def set_learning_rate(self, learning_rate: float) -> None:
+        _set_learning_rate(self.optimizer, learning_rate)
+
+    def state_dict(self) -> LearnerState:
+        if self.zero_stage == 0:
+            return LearnerState(shared={"module": self.module.state_dict(), "optimizer": self.optimizer.state_dict()})
+        module = {"module": self.module.state_dict()}
+        optimizer = {"optimizer": self.optimizer.state_dict()}
+        if self.zero_stage == 3:  # the optimizer's part holds the weights; the module's own tensors are empty
+            return LearnerState(shared={}, own=optimizer)
+        return LearnerState(shared=module, own=optimizer)
+
+    def load_state_dict(self, state: LearnerState) -> None:
+        if self.zero_stage != 3:
+            self.module.load_state_dict(state.shared["module"])
+        if self.zero_stage == 0:
+            self.optimizer.load_state_dict(state.shared["optimizer"])
+        else:  # DeepSpeed wants a list with every rank's part and reads this rank's
+            self.optimizer.load_state_dict([state.own["optimizer"]] * dist.get_world_size())
+
+    def weights(self) -> dict[str, Tensor]:
+        if self.zero_stage == 0:
+            return _float32_copies(self.module)
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        full = {}
+        for name, parameter in self.module.named_parameters():
+            value = safe_get_full_fp32_param(parameter)
+            assert value is not None, f"DeepSpeed holds no float32 value of {name}"
+            full[name] = value.detach().cpu().clone()
+        return full
+
+
+def _import_deepspeed(cluster: Cluster) -> Any:
+    if not cluster.gpus_per_worker:
+        train_on_processors()
+    import deepspeed
+    import deepspeed.ops
+
+    # The operator speeds up all-reduce within a host, and would be compiled at first use: a machine that has no
+    # compiler could not train at all.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
+
+
+def _deepspeed_config(cluster: Cluster, clip_norm: float | None) -> dict[str, Any]:
+    return {
+        "train_micro_batch_size_per_gpu": 1,  # learners make their own batches; only accumulation reads this
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": (clip_norm or 0.0) if cluster.zero_stage else 0.0,
+        "zero_optimization": {"stage": cluster.zero_stage},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "bf16": {"enabled": cluster.precision == "bf16"},
+    }
+
+
+def _set_learning_rate(optimizer: Any, learning_rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+
+
+def _clip(parameters: Iterable[nn.Parameter], clip_norm: float | None) -> float:
+    """Scales the gradient down to `clip_norm` where it is longer; returns its norm before."""
+    bound = float("inf") if clip_norm is None else clip_norm
+    return float(torch.nn.utils.clip_grad_norm_(list(parameters), bound))
+
+
+def _average(gradients: list[Tensor]) -> None:
+    """Replaces each gradient by its mean over the ranks, in one message."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def _float32_copies(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().to("cpu", torch.float32).clone() for name, value in module.named_parameters()}

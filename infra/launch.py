@@ -1,0 +1,243 @@
+"""Ray from the outside: a stage becomes one job, which is submitted once, attached to, followed and stopped."""
+
+import json
+import logging
+import shlex
+import socket
+import sys
+import time
+import urllib.parse
+from collections.abc import Callable
+from typing import Any
+
+from infra import ray_head
+from infra.clusters import Cluster
+from infra.runs import StageFolder, StageRequest, read_lines
+from infra.settings import ROOT, settings, use_ray_token
+from models.common import errors
+from models.common.errors import ClusterError, OrchardError, TrainingError
+
+_POLL_SECONDS = 0.3
+_STATUS_SECONDS = 1.5  # the events say most; the job's status is asked for more rarely
+_STOP_SECONDS = 60
+_ANSWER_SECONDS = 5
+
+Event = dict[str, Any]
+
+
+def start_ahead(cluster: Cluster) -> None:
+    """Begins starting the local Ray, where no running one is named, so that it is up when the first stage needs it."""
+    if not settings().ray_address:
+        ray_head.start_ahead(_local_slots(cluster))
+
+
+def run_stage(request: StageRequest, cluster: Cluster, on_event: Callable[[Event], None]) -> None:
+    """Runs the request's stage as a Ray job, or attaches to the job that already does; returns when it has ended well.
+
+    Raises ClusterError where Ray cannot be reached or has not the resources, TrainingError (or the error that the
+    stage itself raised) where the job fails.
+    """
+    stage_folder = StageFolder(request.folder)
+    client = _connect(cluster)
+    _require_resources(client, cluster)
+    seen = len(read_lines(stage_folder.events))
+    job = f"{request.run_key}.{request.stage}"
+    _submit_once(client, job, request, stage_folder)
+    status = _follow(client, job, stage_folder, seen, on_event)
+    if status != "SUCCEEDED":
+        raise _failure(client, job, status, stage_folder)
+
+
+def stop_run(run_key: str) -> list[str]:
+    """Stops every job of the run that is not over; returns their names once they have ended."""
+    client = _client()
+    stopping = [
+        job.submission_id
+        for job in client.list_jobs()
+        if job.submission_id and job.submission_id.startswith(f"{run_key}.") and not job.status.is_terminal()
+    ]
+    for job in stopping:
+        client.stop_job(job)
+    deadline = time.monotonic() + _STOP_SECONDS
+    for job in stopping:
+        while not client.get_job_status(job).is_terminal() and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+    return stopping
+
+
+def address_status(address: str) -> tuple[bool, str]:
+    """Whether the Jobs address answers with our token, and what it says; for `orchard doctor`."""
+    use_ray_token(None)
+    try:
+        return True, f"Ray {_open(address).get_version()}"
+    except ClusterError as error:
+        return False, str(error)
+
+
+def _connect(cluster: Cluster) -> Any:
+    """A client of the Ray that runs the jobs; the local one is started where none is named."""
+    if not settings().ray_address:
+        head = ray_head.start_ahead(_local_slots(cluster))
+        ray_head.wait_until_ready(head)
+    return _client()
+
+
+def _client() -> Any:
+    address = settings().ray_address
+    if address:
+        use_ray_token(None)
+        return _open(address)
+    head = ray_head.current()
+    if head is None:
+        raise ClusterError("no local Ray is running, so there is no job to speak of")
+    use_ray_token(ray_head.token_file())
+    return _open(head.address)
+
+
+def _open(address: str) -> Any:
+    """A job client; raises ClusterError where the address is unreachable or refuses our token."""
+    if not address.startswith(("http://", "https://")):
+        raise ClusterError(
+            f"RAY_ADDRESS is '{address}', which is no address for jobs\n"
+            "fits: the dashboard's, as in http://HOST:8265\nunset it to start a Ray on this machine"
+        )
+    import requests
+    from ray.exceptions import AuthenticationError
+    from ray.job_submission import JobSubmissionClient
+
+    logging.getLogger("ray").setLevel(logging.WARNING)
+    try:
+        parts = urllib.parse.urlsplit(address)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname, port), timeout=_ANSWER_SECONDS).close()  # Ray's client waits for ever
+        client = JobSubmissionClient(address)
+        client.list_jobs()  # the version is told to anyone, jobs only with the token
+        return client
+    except AuthenticationError:
+        reason = "it refuses our token"
+    except (OSError, requests.RequestException) as error:
+        reason = f"it cannot be reached: {type(error).__name__}"
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+    raise ClusterError(
+        f"Ray at {address}: {reason}\n"
+        "check RAY_ADDRESS, and RAY_AUTH_TOKEN_PATH (or RAY_AUTH_TOKEN) for a Ray that wants a token"
+    )
+
+
+def _local_slots(cluster: Cluster) -> int:
+    import psutil
+
+    return max(psutil.cpu_count() or 1, 2 if not cluster.gpus_per_worker else 1)
+
+
+def _require_resources(client: Any, cluster: Cluster) -> None:
+    """Raises ClusterError where all of Ray's nodes together have fewer slots than the cluster's workers need."""
+    nodes = _nodes(client)
+    slots = sum(_slots(node, cluster) for node in nodes)
+    if slots < cluster.workers:
+        has = ", ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes) or "no nodes"
+        raise ClusterError(
+            f"cluster '{cluster.name}' asks for {cluster.workers} workers with {cluster.cpus_per_worker} CPUs and "
+            f"{cluster.gpus_per_worker} GPUs each; Ray has {has}\n"
+            f"fits: {slots} such workers\nuse a smaller --cluster, or RAY_ADDRESS of a larger Ray"
+        )
+
+
+def _slots(node: dict[str, float], cluster: Cluster) -> int:
+    by_cpu = node.get("CPU", 0) // cluster.cpus_per_worker
+    by_gpu = node.get("GPU", 0) // cluster.gpus_per_worker if cluster.gpus_per_worker else by_cpu
+    return int(min(by_cpu, by_gpu))
+
+
+def _nodes(client: Any) -> list[dict[str, float]]:
+    """The resources of each node that is alive."""
+    from ray.util.state import list_nodes
+
+    return [node.resources_total for node in list_nodes(address=client.get_address()) if node.state == "ALIVE"]
+
+
+def _submit_once(client: Any, job: str, request: StageRequest, stage_folder: StageFolder) -> None:
+    """Submits the job, unless one of this name is under way."""
+    try:
+        status = client.get_job_status(job)
+    except RuntimeError:  # there is none
+        status = None
+    if status and not status.is_terminal():
+        stage_folder.record("log", text=f"attached to the running job {job}")
+        return
+    if status:
+        client.delete_job(job)
+    stage_folder.folder.mkdir(parents=True, exist_ok=True)
+    stage_folder.failure.unlink(missing_ok=True)
+    draft = stage_folder.request.with_suffix(".partial")
+    draft.write_text(request.model_dump_json(indent=1) + "\n")
+    draft.rename(stage_folder.request)
+    try:
+        client.submit_job(
+            entrypoint=f"{shlex.quote(sys.executable)} -m infra.job {shlex.quote(str(stage_folder.request))}",
+            submission_id=job,
+            runtime_env={"env_vars": _job_environment(request)},
+        )
+    except RuntimeError as error:
+        if "already exists" not in str(error):
+            raise ClusterError(f"Ray did not take the job {job}\n{error}") from None
+        # Another process of the same run was quicker: its job is ours.
+
+
+def _job_environment(request: StageRequest) -> dict[str, str]:
+    threads = str(request.cluster["cpus_per_worker"])
+    return {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "RAY_DEDUP_LOGS": "0",
+        "RAY_TRAIN_METRICS_ENABLED": "0",
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+        "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(request.cluster["hang_timeout_seconds"]),
+        # A stage may wait for slots that another stage of the flow still has: feasibility was checked before.
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "86400",
+    }
+
+
+def _follow(client: Any, job: str, stage_folder: StageFolder, seen: int, on_event: Callable[[Event], None]) -> str:
+    """Passes on each new event until the job is over; returns the job's last status."""
+    asked = float("-inf")
+    while True:
+        over = None
+        if time.monotonic() - asked >= _STATUS_SECONDS or stage_folder.result.exists():
+            asked = time.monotonic()
+            status = _status(client, job)
+            over = status if status in ("SUCCEEDED", "FAILED", "STOPPED") else None
+        lines = read_lines(stage_folder.events)
+        for event in lines[seen:]:
+            on_event(event)
+        seen = len(lines)
+        if over:
+            return over
+        time.sleep(_POLL_SECONDS)
+
+
+def _status(client: Any, job: str) -> str:
+    """The job's status; raises ClusterError where Ray is gone, which the task may cure by another attempt."""
+    import requests
+
+    try:
+        return str(client.get_job_status(job).value)
+    except (requests.RequestException, RuntimeError, ConnectionError) as error:
+        raise ClusterError(f"Ray lost the job {job}: {error}\nrun again with the same --run-key to go on") from None
+
+
+def _failure(client: Any, job: str, status: str, stage_folder: StageFolder) -> OrchardError:
+    """The error that the stage itself raised where it told one, else the end of the job's log."""
+    if stage_folder.failure.exists():
+        told = json.loads(stage_folder.failure.read_text())
+        kind = getattr(errors, told["kind"], None)
+        if kind is not None:
+            return kind(told["text"])
+        return TrainingError(f"{job} failed on rank {told['rank']}\n{told['trace']}")
+    log = client.get_job_logs(job)
+    (stage_folder.folder / "job.log").write_text(log)
+    tail = "\n".join(log.splitlines()[-20:])
+    return TrainingError(f"job {job} ended as {status}\n{tail}\nthe whole log is {stage_folder.folder / 'job.log'}")

@@ -1,0 +1,119 @@
+"""Folders that are whole or not there: a manifest with every file's SHA-256, committed by one atomic rename."""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+MANIFEST = "manifest.json"
+_CHUNK_BYTES = 1 << 20
+
+
+class ManifestError(Exception):
+    """A folder that is not what its manifest says; callers turn it into the error of their own kind."""
+
+
+def sha256_of(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def write_manifest(folder: Path, about: dict[str, Any] | None = None) -> str:
+    """Hashes every file in `folder`, flushes them, writes the manifest last; returns the manifest's SHA-256.
+
+    `about` is kept beside the hashes: the config, the seed, what a reader of the folder needs to know.
+    """
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path != folder / MANIFEST:
+            files[path.relative_to(folder).as_posix()] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+            _flush(path)
+    text = json.dumps({"format": 1, "about": about or {}, "files": files}, indent=1, sort_keys=True) + "\n"
+    (folder / MANIFEST).write_text(text)
+    _flush(folder / MANIFEST)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest, its paths checked to stay inside the folder; raises ManifestError."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        names = list(manifest["files"])
+    except FileNotFoundError:
+        raise ManifestError(f"{folder} has no {MANIFEST}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, NotADirectoryError) as error:
+        raise ManifestError(f"{folder / MANIFEST} is not a manifest: {error}") from None
+    for name in names:
+        parts = PurePosixPath(name).parts
+        if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name or "\0" in name:
+            raise ManifestError(f"{folder / MANIFEST} names '{name}', which lies outside of the folder")
+    return manifest
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder whose every byte is as it says, with no file more or less; raises ManifestError."""
+    manifest = read_manifest(folder)
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() or path.is_symlink()}
+    if extra := sorted(found - set(manifest["files"]) - {MANIFEST}):
+        raise ManifestError(f"{folder} holds files that its manifest does not name: {', '.join(extra[:5])}")
+    for name, expected in manifest["files"].items():
+        file = folder / name
+        if file.is_symlink() or not file.is_file():
+            raise ManifestError(f"{file} is missing")
+        if file.stat().st_size != expected["bytes"]:
+            raise ManifestError(f"{file} has {file.stat().st_size} bytes, its manifest says {expected['bytes']}")
+        if sha256_of(file) != expected["sha256"]:
+            raise ManifestError(f"{file} does not have the SHA-256 that its manifest says")
+    return manifest
+
+
+def fingerprint(folder: Path) -> str:
+    """SHA-256 of the manifest, which stands for every byte in the folder."""
+    try:
+        return sha256_of(folder / MANIFEST)
+    except FileNotFoundError:
+        raise ManifestError(f"{folder} has no {MANIFEST}") from None
+
+
+@contextmanager
+def committed(folder: Path, about: dict[str, Any] | None = None) -> Iterator[Path]:
+    """A temporary folder to fill, which becomes `folder`, with its manifest, when the block ends well.
+
+    A reader sees the whole folder or none. If the block raises or the process dies, `folder` is as it was.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.partial"
+    draft.mkdir()
+    try:
+        yield draft
+        write_manifest(draft, about)
+        commit(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def commit(draft: Path, folder: Path) -> None:
+    """Renames a draft that has its manifest to `folder`; what was there steps aside first and is then deleted."""
+    aside = draft.with_suffix(".replaced")
+    if folder.exists():
+        folder.rename(aside)
+    draft.rename(folder)
+    _flush(folder.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """Asks the disk to keep what was written, so that a rename is never ahead of its bytes."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,176 @@
+"""The folder of a run: what was asked, what each stage did and when, and what it left."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from infra import manifests
+from infra.settings import settings
+from models.common.config import Config
+from models.common.errors import CheckpointError, ConfigError
+
+Kind = Literal["prepare", "train", "generate", "evaluate", "publish"]
+_KEY = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+
+class RunFolder:
+    """One run's folder, found by its key. A second process that opens the same key sees the same run."""
+
+    def __init__(self, run_key: str, storage: Path | None = None) -> None:
+        if not _KEY.fullmatch(run_key):
+            raise ConfigError(
+                f"'{run_key}' is no run key\nfits: 1 to 63 of a-z, 0-9, '.', '_' and '-', the first a letter or digit"
+            )
+        self.key = run_key
+        self.folder = (storage or settings().home) / "runs" / run_key
+
+    def claim(self, asked: dict[str, Any]) -> None:
+        """Keeps what the run is, or checks that it is still the same.
+
+        Raises CheckpointError where the key belongs to a run with another config, naming what differs.
+        """
+        file = self.folder / "run.json"
+        if file.exists():
+            differing = _differences(json.loads(file.read_text()), json.loads(json.dumps(asked)))
+            if differing:
+                raise CheckpointError(
+                    f"run key '{self.key}' began with another config\n" + "\n".join(differing[:8]) + "\n"
+                    "use a new --run-key, or repeat the options that this run key began with"
+                )
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        draft = file.with_suffix(".partial")
+        draft.write_text(json.dumps(asked, indent=1, sort_keys=True) + "\n")
+        draft.rename(file)
+
+    def stage(self, name: str) -> "StageFolder":
+        return StageFolder(self.folder / name)
+
+    @contextmanager
+    def timed(self, kind: Kind, stage: str) -> Iterator[None]:
+        """Notes when the block began and ended."""
+        begin = time.time()
+        try:
+            yield
+        finally:
+            _append_line(self.folder / "timeline.jsonl", {"kind": kind, "stage": stage, "start": begin, "end": time.time()})
+
+    def seconds(self, since: float) -> dict[str, float]:
+        """Wall seconds from `since` to now by kind; where stages ran side by side, their time counts once.
+
+        `until_first_step` is the part of train in which stages were starting up. `overhead` is the time in which
+        none of the kinds was under way.
+        """
+        spans = [
+            (line["kind"], max(line["start"], since), line["end"])
+            for line in read_lines(self.folder / "timeline.jsonl")
+            if line["end"] > since
+        ]
+        now = time.time()
+        kinds: tuple[Kind, ...] = ("prepare", "train", "generate", "evaluate", "publish")
+        seconds = {kind: _covered([(a, b) for k, a, b in spans if k == kind]) for kind in kinds}
+        seconds["until_first_step"] = _covered(self._starting_spans(since))
+        seconds["total"] = now - since
+        seconds["overhead"] = seconds["total"] - _covered([(a, b) for _, a, b in spans])
+        return {kind: round(value, 2) for kind, value in seconds.items()}
+
+    def _starting_spans(self, since: float) -> list[tuple[float, float]]:
+        spans = []
+        for line in read_lines(self.folder / "timeline.jsonl"):
+            if line["kind"] == "train" and line["end"] > since:
+                events = read_lines(self.stage(line["stage"]).events)
+                first = [e["time"] for e in events if e["kind"] == "step" and e["time"] >= max(line["start"], since)]
+                spans.append((max(line["start"], since), min([*first, line["end"]])))
+        return spans
+
+
+class StageFolder:
+    """One stage's folder in a run: its request, events, checkpoints and result."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.request = folder / "request.json"
+        self.events = folder / "events.jsonl"
+        self.failure = folder / "failure.json"
+        self.checkpoints = folder / "checkpoints"
+        self.result = folder / "result"
+
+    def record(self, kind: str, **values: Any) -> None:
+        """Appends one event; a reader sees whole lines only."""
+        _append_line(self.events, {"time": time.time(), "kind": kind, **values})
+
+    def finished(self) -> str | None:
+        """The fingerprint of the verified result, or None where there is none yet.
+
+        Raises CheckpointError where the result is there and damaged.
+        """
+        if not self.result.exists():
+            return None
+        try:
+            manifests.verify(self.result)
+        except manifests.ManifestError as damage:
+            raise CheckpointError(f"{damage}\ndelete {self.result} to compute it again") from None
+        return manifests.fingerprint(self.result)
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The whole lines of a JSON-lines file; a last line that is still being written is left out."""
+    if not file.exists():
+        return []
+    text = file.read_text()
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def _append_line(file: Path, values: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as stream:
+        stream.write(json.dumps(values) + "\n")
+
+
+def _covered(spans: list[tuple[float, float]]) -> float:
+    """Length of the union of intervals."""
+    total, reached = 0.0, float("-inf")
+    for begin, end in sorted(spans):
+        total += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return total
+
+
+def _differences(before: Any, now: Any, path: str = "") -> list[str]:
+    """One line for each leaf in which two JSON values differ."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted(before.keys() | now.keys())
+        return [line for key in keys for line in _differences(before.get(key), now.get(key), f"{path}.{key}".strip("."))]
+    return [] if before == now else [f"{path}: began with {before!r}, asked for now: {now!r}"]
+
+
+class StageRequest(Config):
+    """What a Ray job is asked to do; written into the stage's folder, so that no argument list carries it."""
+
+    run_key: str
+    stage: str
+    config_class: str  # "models.relay.config:TeacherConfig"
+    config: dict[str, Any]
+    cluster: dict[str, Any]
+    seed: int
+    inputs: dict[str, Path]
+    input_sha256: dict[str, str]
+    start_from: Path | None = None
+    folder: Path
+
+    def identity(self) -> str:
+        """Fingerprint of what determines the result: not where it runs, nor how often it is saved."""
+        science = {"config_class", "config", "seed", "input_sha256"}
+        kept = {name: value for name, value in self.model_dump(mode="json").items() if name in science}
+        return _Science.model_validate(kept).fingerprint()
+
+
+class _Science(Config):
+    config_class: str
+    config: dict[str, Any]
+    seed: int
+    input_sha256: dict[str, str]

@@ -1,0 +1,179 @@
+"""What runs on a worker: one rank of a stage in training, or one shard of a stage that is spread."""
+
+import importlib
+import json
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+from torch import Tensor
+
+from infra import manifests
+from infra.checkpoints import CheckpointStore
+from infra.clusters import Cluster
+from infra.engine import engine_factory
+from infra.runs import StageFolder, StageRequest
+from infra.settings import local_rank
+from models.common.config import Config
+from models.common.contract import MapConfig, Metrics, StageConfig, World
+from models.common.errors import DataError, OrchardError
+from models.common.loop import Progress, train
+
+_EVENT_SECONDS = 0.5  # steps between two events are not reported one by one
+
+# A fault in the input or the code, which another attempt would meet again. Anything else (a lost peer, a lost disk)
+# is worth the restart that Ray Train makes.
+FATAL = (OrchardError, TypeError, ValueError, AttributeError, LookupError, AssertionError, NotImplementedError)
+
+
+def train_rank(request_values: dict[str, Any]) -> None:
+    """Trains one rank of a stage from its newest checkpoint to its end; rank 0 leaves the result."""
+    request = StageRequest.model_validate(request_values)
+    stage_folder = StageFolder(request.folder)
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    try:
+        _train_rank(request, stage_folder, rank)
+    except Exception as error:
+        note_failure(stage_folder, rank, error)
+        raise
+
+
+def note_failure(stage_folder: StageFolder, rank: int, error: BaseException) -> None:
+    """Puts the failing rank's trace among the events, and keeps what is fatal where the job finds it."""
+    trace = "".join(traceback.format_exception(error))
+    stage_folder.record("failed", rank=rank, trace=trace)
+    if isinstance(error, FATAL):
+        told = {"kind": type(error).__name__, "text": str(error), "rank": rank, "trace": trace}
+        draft = stage_folder.failure.with_suffix(f".{rank}.partial")
+        draft.write_text(json.dumps(told))
+        draft.rename(stage_folder.failure)
+
+
+def _train_rank(request: StageRequest, stage_folder: StageFolder, rank: int) -> None:
+    cluster = Cluster.model_validate(request.cluster)
+    config = read_config(request)
+    assert isinstance(config, StageConfig)
+    world = make_world(request, cluster)
+    learner = config.build(world)
+    store = CheckpointStore(
+        stage_folder.checkpoints,
+        identity=request.identity(),
+        keep=cluster.keep_checkpoints,
+        warn=lambda text: stage_folder.record("warning", text=text),
+    )
+    recorder = _Events(stage_folder, rank, config.max_steps, world.size)
+    progress = train(
+        learner, max_steps=config.max_steps, save_every=cluster.save_every_steps, recorder=recorder, saver=store
+    )
+    weights = learner.weights()  # on every rank: gathering them takes all
+    if rank == 0:
+        write_result(stage_folder, request, config, weights, progress)
+
+
+def write_result(
+    stage_folder: StageFolder, request: StageRequest, config: Config, weights: dict[str, Tensor], progress: Progress
+) -> None:
+    """Commits the trained stage's folder: weights, config and curves."""
+    with manifests.committed(stage_folder.result, {"identity": request.identity(), "stage": request.stage}) as draft:
+        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, draft / "weights.safetensors")
+        (draft / "config.json").write_text(json.dumps(config.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+        curve = dict(progress.curve)
+        curves = {"steps": [int(step) for step in curve.pop("step", [])], "metrics": curve}
+        (draft / "curves.json").write_text(json.dumps(curves) + "\n")
+
+
+def process_shard(request_values: dict[str, Any], shard: dict[str, Any]) -> Any:
+    """The result of one shard of a stage that is spread over slots."""
+    request = StageRequest.model_validate(request_values)
+    config = read_config(request)
+    assert isinstance(config, MapConfig)
+    world = make_world(request, Cluster.model_validate(request.cluster))
+    return config.process(shard, world)
+
+
+def read_config(request: StageRequest) -> Config:
+    """The stage's config, made by its own class; only classes of `models` are built."""
+    module_name, _, class_name = request.config_class.partition(":")
+    assert module_name.split(".")[0] == "models", f"{request.config_class} is no config of models"
+    kind = getattr(importlib.import_module(module_name), class_name)
+    return kind.model_validate(request.config)
+
+
+def verify_inputs(request: StageRequest) -> None:
+    """Raises DataError where a folder that the stage reads is not the one that the flow passed."""
+    for name, folder in request.inputs.items():
+        _verify_input(name, folder, request.input_sha256[name])
+    if request.start_from:
+        _verify_input("start_from", request.start_from, request.input_sha256["start_from"])
+
+
+def _verify_input(name: str, folder: Path, sha256: str) -> None:
+    try:
+        manifests.verify(folder)
+        found = manifests.fingerprint(folder)
+    except manifests.ManifestError as damage:
+        raise DataError(f"input '{name}': {damage}\ndelete {folder} and run again") from None
+    if found != sha256:
+        raise DataError(f"input '{name}' at {folder} changed since the run began\nrun again under a new --run-key")
+
+
+def make_world(request: StageRequest, cluster: Cluster) -> World:
+    """What the outside hands to the stage on this worker. Sets the thread count and the random seed."""
+    torch.set_num_threads(cluster.cpus_per_worker)
+    torch.manual_seed(request.seed)  # the same on every rank, so that weights begin alike
+    rank, size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    device = _device(cluster)
+    return World(
+        rank=rank,
+        size=size,
+        device=device,
+        seed=request.seed,
+        inputs=request.inputs,
+        start_from=request.start_from,
+        make_engine=engine_factory(cluster, device),
+        mean=_mean,
+    )
+
+
+def _device(cluster: Cluster) -> torch.device:
+    if not cluster.gpus_per_worker:
+        return torch.device("cpu")
+    device = torch.device("cuda", local_rank() if torch.cuda.device_count() > 1 else 0)
+    torch.cuda.set_device(device)
+    return device
+
+
+def _mean(value: Tensor) -> Tensor:
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return value.detach()
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
+
+
+class _Events:
+    """Progress as events in the stage's folder, by rank 0 alone, at most two a second."""
+
+    def __init__(self, stage_folder: StageFolder, rank: int, max_steps: int, workers: int) -> None:
+        self.stage_folder = stage_folder
+        self.quiet = rank != 0
+        self.max_steps = max_steps
+        self.workers = workers
+        self.last = float("-inf")
+
+    def started(self, step: int) -> None:
+        if not self.quiet:
+            self.stage_folder.record("started", step=step, max_steps=self.max_steps, workers=self.workers)
+
+    def stepped(self, step: int, metrics: Metrics) -> None:
+        if not self.quiet and time.monotonic() - self.last >= _EVENT_SECONDS:
+            self.last = time.monotonic()
+            self.stage_folder.record("step", step=step, metrics=metrics)
+
+    def finished(self, step: int) -> None:
+        if not self.quiet:
+            self.stage_folder.record("finished", step=step)
