@@ -1,0 +1,40 @@
+"""RELAY: a looped teacher writes chains of thought for longer problems, and a student learns from them."""
+
+from typing import Annotated, Any
+
+from prefect import flow
+from pydantic import Field
+
+from tasks.data import prepare
+from tasks.evaluation import evaluate, generate, require
+from tasks.publishing import publish
+from tasks.runs import RunSummary, begin, name_of_run, summarise
+from tasks.training import train
+
+
+@flow(name="relay", flow_run_name=name_of_run)
+def relay(
+    preset: str = "laptop",
+    cluster: str = "laptop",
+    seed: Annotated[int, Field(ge=0)] = 0,
+    run_key: str | None = None,
+    overrides: dict[str, Any] | None = None,
+) -> RunSummary:
+    """Problems -> teacher, student -> the teacher's chains for longer problems -> fine-tuned student and control."""
+    run, config = begin("relay", preset, cluster, seed, run_key, overrides or {})
+    pair = run.side_by_side(2)
+
+    problems = prepare.submit(run, config.data)
+    teacher = train.submit(pair, "teacher", config.teacher, {"problems": problems})
+    student_before = train.submit(pair, "student", config.student, {"problems": problems})
+
+    labels = generate.submit(run, "labels", config.labels, {"problems": problems, "teacher": teacher})
+    old_and_new = {"problems": problems, "labels": labels}
+    student = train.submit(pair, "fine_tuning", config.fine_tuning, old_and_new, start_from=student_before)
+    control = train.submit(pair, "control", config.control, {"problems": problems}, start_from=student_before)
+
+    models = {"teacher": teacher, "student_before": student_before, "student": student, "control": control}
+    evaluation = evaluate.submit(run, "evaluation", config.evaluation, {**old_and_new, **models})
+    require(evaluation)
+    artifact = publish(run, student, evaluation, config, [problems, labels, teacher, student_before])
+    return summarise(run, artifact, evaluation.result())

@@ -1,0 +1,1 @@
+"""The verbs that flows are made of, shared by all workloads."""

@@ -1,0 +1,32 @@
+"""generate, evaluate, require: what trained models produce, how good it is, and whether that is enough."""
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+
+from infra.pictures import as_markdown
+from models.common.contract import MapConfig
+from models.common.handles import Dataset, Evaluation, Handle
+from models.common.report import Report
+from tasks.runs import Run
+from tasks.stages import is_worth_a_retry, run_stage
+
+
+@task(task_run_name="generate-{stage}", retries=2, retry_delay_seconds=5, retry_condition_fn=is_worth_a_retry)
+def generate(run: Run, stage: str, config: MapConfig, inputs: dict[str, Handle]) -> Dataset:
+    """A dataset that a trained model writes, spread over the cluster's slots."""
+    return Dataset(**run_stage(run, "generate", stage, config, inputs).model_dump())
+
+
+@task(task_run_name="evaluate-{stage}", retries=2, retry_delay_seconds=5, retry_condition_fn=is_worth_a_retry)
+def evaluate(run: Run, stage: str, config: MapConfig, inputs: dict[str, Handle]) -> Evaluation:
+    """The report on trained models, spread over the cluster's slots; its table and picture stand on the run page."""
+    evaluation = Evaluation(**run_stage(run, "evaluate", stage, config, inputs).model_dump())
+    report = Report.read(evaluation.folder)
+    create_markdown_artifact(key=f"{run.workload}-result", markdown=as_markdown(report), description=report.summary)
+    return evaluation
+
+
+@task(task_run_name="require-gates")
+def require(evaluation: Evaluation) -> None:
+    """Raises GateFailed, by how much, unless the report's gates passed."""
+    Report.read(evaluation.folder).require_gates()

@@ -1,0 +1,110 @@
+"""A run: what was asked, where it is kept, and what came out."""
+
+import time
+from pathlib import Path
+from typing import Any, Self
+
+from prefect.runtime import flow_run
+
+from infra import clusters
+from infra.clusters import Cluster
+from infra.runs import RunFolder
+from models.common import workloads
+from models.common.config import Config
+from models.common.contract import StageConfig, WorkloadConfig
+from models.common.handles import Artifact, Evaluation
+from models.common.report import Report, Table
+
+
+class Run(Config):
+    """What every task of a run needs to know of it."""
+
+    key: str
+    workload: str
+    preset: str
+    seed: int
+    cluster: Cluster
+    started: float  # seconds since 1970
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.key, self.cluster.storage)
+
+    def side_by_side(self, stages: int) -> Self:
+        """This run with the part of the cluster that each of so many stages gets when they train at once."""
+        return self.but(cluster=self.cluster.share(stages))
+
+
+class RunSummary(Config):
+    """What a flow returns, and `orchard run --json` prints."""
+
+    workload: str
+    preset: str
+    seed: int
+    run_key: str
+    artifact: str
+    version: str
+    report: Path
+    metrics: dict[str, Any]
+    seconds: dict[str, float]
+    gates: dict[str, dict[str, Any]]
+    headline: Table | None
+
+
+def name_of_run() -> str:
+    """The name of the flow run, which is the run's key: the one asked for, or one that tells runs apart."""
+    asked = flow_run.parameters
+    return asked.get("run_key") or new_key(flow_run.flow_name or "run", asked["preset"], asked["seed"])
+
+
+def new_key(workload: str, preset: str, seed: int) -> str:
+    return f"{workload}-{preset}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def begin(
+    workload: str, preset: str, cluster: str, seed: int, run_key: str | None, overrides: dict[str, Any]
+) -> tuple[Run, Any]:
+    """The run and its resolved config, checked before anything starts; the run's folder is claimed.
+
+    Raises ConfigError for what cannot work, CheckpointError where the key belongs to a run of another config.
+    """
+    shape = clusters.named(cluster)
+    config = workloads.preset(workload, preset).with_overrides(overrides)
+    check(config, shape)
+    run = Run(
+        key=run_key or flow_run.name or new_key(workload, preset, seed),
+        workload=workload,
+        preset=preset,
+        seed=seed,
+        cluster=shape,
+        started=time.time(),
+    )
+    run.folder.claim({"workload": workload, "seed": seed, "config": config.model_dump(mode="json")})
+    return run, config
+
+
+def check(config: WorkloadConfig, cluster: Cluster) -> None:
+    """Raises ConfigError where a stage of the workload cannot run on the cluster."""
+    for name, stage in config:
+        if isinstance(stage, StageConfig):
+            cluster.check(stage, name)
+
+
+def summarise(run: Run, artifact: Artifact, evaluation: Evaluation) -> RunSummary:
+    """The run in numbers: what was published, what it can do, how long it took."""
+    report = Report.read(evaluation.folder)
+    return RunSummary(
+        workload=run.workload,
+        preset=run.preset,
+        seed=run.seed,
+        run_key=run.key,
+        artifact=artifact.name,
+        version=artifact.version,
+        report=artifact.folder / "report.html",
+        metrics=report.metrics,
+        seconds=run.folder.seconds(since=run.started),
+        gates={
+            gate.name: {"value": gate.value, "at_least": gate.at_least, "passed": gate.passed} for gate in report.gates
+        },
+        headline=report.headline,
+    )

@@ -1,0 +1,167 @@
+"""DeepSpeed's engine at every ZeRO stage against plain torch written out by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from infra.checkpoints import CheckpointStore
+from infra.clusters import Cluster
+from infra.engine import engine_factory
+from models.common.contract import Engine, LearnerState
+from models.common.errors import CheckpointError
+from models.common.loop import Progress
+from tests.fixtures.ranks import run_ranks
+
+STEPS = 6
+
+
+def _network() -> nn.Module:
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
+
+
+def _batch(step: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(step)
+    inputs = torch.randn(12, 8, generator=generator)
+    return inputs, inputs.prod(1, keepdim=True) * 40
+
+
+def _engine(cluster: Cluster) -> Engine:
+    make = engine_factory(cluster, torch.device("cpu"))
+    return make(_network(), lambda parameters: torch.optim.AdamW(parameters, lr=0.01), clip_norm=1.0)
+
+
+def _train(engine: Engine, steps: range, rank: int, size: int) -> list[tuple[float, float]]:
+    """(loss, gradient norm) of each step on this rank's rows of the batch."""
+    seen = []
+    for step in steps:
+        inputs, targets = (part[rank * 12 // size : (rank + 1) * 12 // size] for part in _batch(step))
+        kind = next(engine.module.parameters()).dtype
+        loss = (engine(inputs.to(kind)).float() - targets).square().mean()
+        engine.backward(loss)
+        seen.append((float(loss.detach()), engine.step()))
+    return seen
+
+
+def _reference() -> tuple[dict[str, Tensor], list[float]]:
+    """Weights after, and gradient norms of, the same steps in plain torch on the whole batch."""
+    network = _network()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
+    norms = []
+    for step in range(STEPS):
+        inputs, targets = _batch(step)
+        optimizer.zero_grad()
+        (network(inputs) - targets).square().mean().backward()
+        norms.append(float(torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)))
+        optimizer.step()
+    return {name: value.detach().clone() for name, value in network.named_parameters()}, norms
+
+
+def _all_engines(rank: int) -> dict[str, tuple[dict[str, Tensor], list[float]]]:
+    """Every engine on two ranks, in one pair of processes: starting DeepSpeed takes seconds."""
+    shapes = {
+        "torch": Cluster(name="t", workers=2, engine="torch"),
+        **{f"zero-{stage}": Cluster(name="z", workers=2, zero_stage=stage) for stage in (0, 1, 2, 3)},
+        "zero-2-bf16": Cluster(name="z", workers=2, zero_stage=2, precision="bf16"),
+    }
+    results = {}
+    for name, cluster in shapes.items():
+        engine = _engine(cluster)
+        norms = [norm for _, norm in _train(engine, range(STEPS), rank, 2)]
+        results[name] = engine.weights(), norms
+    return results
+
+
+@pytest.fixture(scope="module")
+def two_ranks() -> list[dict[str, tuple[dict[str, Tensor], list[float]]]]:
+    return run_ranks(_all_engines, 2)
+
+
+@pytest.mark.parametrize("name", ["torch", "zero-0", "zero-1", "zero-2", "zero-3"])
+def test_two_ranks_train_as_one_process_does_on_the_whole_batch(two_ranks: list[Any], name: str) -> None:
+    expected, norms = _reference()
+    for results in two_ranks:
+        weights, found_norms = results[name]
+        assert weights.keys() == expected.keys()
+        for key, value in expected.items():
+            torch.testing.assert_close(weights[key], value, rtol=1e-4, atol=1e-5)
+        assert found_norms == pytest.approx(norms, rel=1e-3)
+
+
+def test_bf16_trains_close_to_float32_and_publishes_float32(two_ranks: list[Any]) -> None:
+    expected, _ = _reference()
+    weights, _ = two_ranks[0]["zero-2-bf16"]
+    for key, value in expected.items():
+        assert weights[key].dtype == torch.float32
+        torch.testing.assert_close(weights[key], value, rtol=0.1, atol=0.03)
+
+
+def _interrupted(rank: int, folder: str) -> dict[str, tuple[dict[str, Tensor], dict[str, Tensor]]]:
+    """For each ZeRO stage: weights of an unbroken training, and of one that was saved and loaded half-way."""
+    results = {}
+    for stage in (0, 1, 2, 3):
+        cluster = Cluster(name="z", workers=2, zero_stage=stage)
+        unbroken = _engine(cluster)
+        _train(unbroken, range(3), rank, 2)
+        store = _store(Path(folder) / str(stage))
+        store.save(Progress(3), unbroken.state_dict())
+        _train(unbroken, range(3, STEPS), rank, 2)
+        resumed = _engine(cluster)
+        found = store.newest()
+        assert found is not None
+        resumed.load_state_dict(found[1])
+        _train(resumed, range(found[0].step, STEPS), rank, 2)
+        results[f"zero-{stage}"] = unbroken.weights(), resumed.weights()
+    return results
+
+
+def _store(folder: Path) -> CheckpointStore:
+    return CheckpointStore(folder, identity="this", keep=2, warn=print)
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
+    folder = tmp_path_factory.mktemp("interrupted")
+    return folder, run_ranks(_interrupted, 2, str(folder))
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_resumed_engine_continues_bit_for_bit(interrupted: tuple[Path, list[Any]], stage: int) -> None:
+    for results in interrupted[1]:
+        unbroken, resumed = results[f"zero-{stage}"]
+        for name, value in unbroken.items():
+            assert torch.equal(value, resumed[name]), name
+
+
+def test_zero_0_resumes_from_two_workers_on_one(interrupted: tuple[Path, list[Any]]) -> None:
+    found = _store(interrupted[0] / "0").newest()
+    assert found is not None
+    engine = _engine(Cluster(name="one", workers=1, engine="torch"))
+    engine.load_state_dict(found[1])
+    _train(engine, range(3, STEPS), 0, 1)
+    for name, value in _reference()[0].items():
+        torch.testing.assert_close(engine.weights()[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_state_spread_over_two_workers_is_refused_on_one(interrupted: tuple[Path, list[Any]]) -> None:
+    with pytest.raises(CheckpointError, match="spread over 2 workers; here are 1"):
+        _store(interrupted[0] / "1").newest()
+
+
+def test_the_learning_rate_reaches_the_optimizer() -> None:
+    engine = _engine(Cluster(name="one", workers=1, engine="torch"))
+    before = engine.weights()
+    engine.set_learning_rate(0.0)
+    _train(engine, range(1), 0, 1)
+    for name, value in engine.weights().items():
+        assert torch.equal(value, before[name])
+
+
+def test_an_engine_state_is_shared_unless_zero_spreads_it() -> None:
+    state = _engine(Cluster(name="one", workers=1, engine="torch")).state_dict()
+    assert isinstance(state, LearnerState)
+    assert state.own == {}
+    assert set(state.shared) == {"module", "optimizer"}
