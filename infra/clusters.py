@@ -15,13 +15,19 @@ class Cluster(Config):
 
     name: str
     workers: PositiveInt = Field(description="workers of a stage that has the cluster to itself")
-    cpus_per_worker: PositiveInt = Field(default=1, description="threads of a worker, and the cores asked of Ray for it")
+    cpus_per_worker: PositiveInt = Field(
+        default=1, description="threads of a worker, and the cores asked of Ray for it"
+    )
     gpus_per_worker: NonNegativeInt = Field(default=0, le=1, description="GPUs of a worker; 0 trains on processors")
     zero_stage: Literal[0, 1, 2, 3] = Field(default=0, description="how DeepSpeed spreads state over the workers")
     precision: Literal["fp32", "bf16"] = "fp32"
     engine: Literal["deepspeed", "torch"] = Field(default="deepspeed", description="torch: the twin without DeepSpeed")
-    storage: Path | None = Field(default=None, description="runs and datasets, on a disk that all nodes see; None: ORCHARD_HOME")
-    save_every_steps: PositiveInt = Field(default=200, description="steps between checkpoints: what a fault costs at most")
+    storage: Path | None = Field(
+        default=None, description="runs and datasets, on a disk that all nodes see; None: ORCHARD_HOME"
+    )
+    save_every_steps: PositiveInt = Field(
+        default=200, description="steps between checkpoints: what a fault costs at most"
+    )
     keep_checkpoints: int = Field(default=2, ge=2, description="newest checkpoints kept; a damaged one needs the other")
     max_failures: NonNegativeInt = Field(default=3, description="lost worker groups that are restarted")
     hang_timeout_seconds: PositiveInt = Field(default=300, description="silence among workers taken for a hang")

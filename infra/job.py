@@ -64,9 +64,7 @@ def _train(request: StageRequest, stage_folder: StageFolder) -> None:
         run_config=RunConfig(
             name="ray-train",
             storage_path=str(request.folder),
-            failure_config=FailureConfig(
-                max_failures=cluster.max_failures, controller_failure_limit=_GROUP_FAILURES
-            ),
+            failure_config=FailureConfig(max_failures=cluster.max_failures, controller_failure_limit=_GROUP_FAILURES),
         ),
         torch_config=TorchConfig(backend=cluster.backend, timeout_s=cluster.hang_timeout_seconds),
     )
@@ -114,9 +112,9 @@ def _spread(request: StageRequest, config: MapConfig, stage_folder: StageFolder)
     shards = config.shards(request.inputs)
     stage_folder.record("shards", done=0, total=len(shards))
     resources = _resources(cluster)
-    process = ray.remote(
-        num_cpus=resources["CPU"], num_gpus=resources.get("GPU", 0), max_retries=cluster.max_failures
-    )(worker.process_shard)
+    process = ray.remote(num_cpus=resources["CPU"], num_gpus=resources.get("GPU", 0), max_retries=cluster.max_failures)(
+        worker.process_shard
+    )
     values = ray.put(request.model_dump(mode="json"))
     waiting = list(enumerate(shards))[::-1]
     running: dict[Any, int] = {}

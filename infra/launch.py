@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.parse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from infra import ray_head
@@ -15,7 +16,7 @@ from infra.clusters import Cluster
 from infra.runs import StageFolder, StageRequest, read_lines
 from infra.settings import ROOT, settings, use_ray_token
 from models.common import errors
-from models.common.errors import ClusterError, OrchardError, TrainingError
+from models.common.errors import Cancelled, ClusterError, OrchardError, TrainingError
 
 _POLL_SECONDS = 0.3
 _STATUS_SECONDS = 1.5  # the events say most; the job's status is asked for more rarely
@@ -35,17 +36,27 @@ def run_stage(request: StageRequest, cluster: Cluster, on_event: Callable[[Event
     """Runs the request's stage as a Ray job, or attaches to the job that already does; returns when it has ended well.
 
     Raises ClusterError where Ray cannot be reached or has not the resources, TrainingError (or the error that the
-    stage itself raised) where the job fails.
+    stage itself raised) where the job fails, Cancelled where somebody stopped it.
     """
     stage_folder = StageFolder(request.folder)
     client = _connect(cluster)
-    _require_resources(client, cluster)
+    _require_resources(_nodes(client), cluster)
     seen = len(read_lines(stage_folder.events))
     job = f"{request.run_key}.{request.stage}"
     _submit_once(client, job, request, stage_folder)
     status = _follow(client, job, stage_folder, seen, on_event)
+    if status == "STOPPED":
+        raise Cancelled(f"{job} was stopped\nits checkpoints are kept: the same --run-key goes on from them")
     if status != "SUCCEEDED":
         raise _failure(client, job, status, stage_folder)
+
+
+def require_feasible(cluster: Cluster) -> None:
+    """Raises ClusterError where the Ray that would run the jobs cannot be reached, or is too small; starts nothing."""
+    if settings().ray_address:
+        _require_resources(_nodes(_client()), cluster)
+    else:
+        _require_resources([_this_machine(cluster)], cluster)
 
 
 def stop_run(run_key: str) -> list[str]:
@@ -65,13 +76,11 @@ def stop_run(run_key: str) -> list[str]:
     return stopping
 
 
-def address_status(address: str) -> tuple[bool, str]:
-    """Whether the Jobs address answers with our token, and what it says; for `orchard doctor`."""
-    use_ray_token(None)
-    try:
-        return True, f"Ray {_open(address).get_version()}"
-    except ClusterError as error:
-        return False, str(error)
+def asks_for_token(address: str) -> bool:
+    """Whether Ray at this address refuses a stranger."""
+    import requests
+
+    return requests.get(f"{address}/api/jobs/", timeout=_ANSWER_SECONDS).status_code in (401, 403)
 
 
 def _connect(cluster: Cluster) -> Any:
@@ -131,9 +140,19 @@ def _local_slots(cluster: Cluster) -> int:
     return max(psutil.cpu_count() or 1, 2 if not cluster.gpus_per_worker else 1)
 
 
-def _require_resources(client: Any, cluster: Cluster) -> None:
+def _this_machine(cluster: Cluster) -> dict[str, float]:
+    """What a Ray that is started here would have."""
+    return {"CPU": _local_slots(cluster), "GPU": local_gpus()}
+
+
+def local_gpus() -> int:
+    """How many GPUs the driver of this machine knows."""
+    gpus = Path("/proc/driver/nvidia/gpus")
+    return len(list(gpus.iterdir())) if gpus.exists() else 0
+
+
+def _require_resources(nodes: list[dict[str, float]], cluster: Cluster) -> None:
     """Raises ClusterError where all of Ray's nodes together have fewer slots than the cluster's workers need."""
-    nodes = _nodes(client)
     slots = sum(_slots(node, cluster) for node in nodes)
     if slots < cluster.workers:
         has = ", ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes) or "no nodes"
@@ -154,7 +173,8 @@ def _nodes(client: Any) -> list[dict[str, float]]:
     """The resources of each node that is alive."""
     from ray.util.state import list_nodes
 
-    return [node.resources_total for node in list_nodes(address=client.get_address()) if node.state == "ALIVE"]
+    nodes: list[Any] = list_nodes(address=client.get_address())
+    return [node.resources_total for node in nodes if node.state == "ALIVE"]
 
 
 def _submit_once(client: Any, job: str, request: StageRequest, stage_folder: StageFolder) -> None:

@@ -35,6 +35,11 @@ def hardware() -> dict[str, Any]:
     }
 
 
+def process_start() -> float:
+    """When this process began, in seconds since 1970: before any import."""
+    return psutil.Process().create_time()
+
+
 def _processor() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
         if line.startswith("model name"):

@@ -4,6 +4,7 @@ import base64
 import html
 import io
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from infra.settings import keep_matplotlib_inside
@@ -37,7 +38,7 @@ def thinned(curve: Curve) -> Curve:
     if count <= MOST_POINTS:
         return curve
     edges = [round(index * count / MOST_POINTS) for index in range(MOST_POINTS + 1)]
-    spans = [slice(begin, end) for begin, end in zip(edges, edges[1:], strict=False)]
+    spans = [slice(begin, end) for begin, end in pairwise(edges)]
 
     def means(values: tuple[float, ...]) -> tuple[float, ...]:
         return tuple(sum(values[span]) / len(values[span]) for span in spans) if values else ()

@@ -80,8 +80,11 @@ def current() -> Head | None:
 
 def release() -> None:
     """This process needs the local Ray no longer; the last user stops it."""
+    mark = _users() / str(os.getpid())
+    if not mark.exists():
+        return
     with _locked():
-        (_users() / str(os.getpid())).unlink(missing_ok=True)
+        mark.unlink(missing_ok=True)
         if not _living_users():
             _stop()
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +11,17 @@ from typing import Any, Literal
 
 from infra import manifests
 from infra.settings import settings
+from models.common import errors
 from models.common.config import Config
-from models.common.errors import CheckpointError, ConfigError
+from models.common.errors import Cancelled, CheckpointError, ConfigError, OrchardError
 
 Kind = Literal["prepare", "train", "generate", "evaluate", "publish"]
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+
+def new_key(workload: str, preset: str, seed: int) -> str:
+    """A run key that tells runs apart, for a person and for a second run in the same second."""
+    return f"{workload}-{preset}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
 class RunFolder:
@@ -52,12 +59,37 @@ class RunFolder:
 
     @contextmanager
     def timed(self, kind: Kind, stage: str) -> Iterator[None]:
-        """Notes when the block began and ended."""
+        """Notes when the block began and ended, and what it raised."""
         begin = time.time()
         try:
             yield
+        except Exception as error:
+            told = {"time": time.time(), "stage": stage, "kind": type(error).__name__, "text": str(error)}
+            _append_line(self.folder / "errors.jsonl", told)
+            raise
         finally:
-            _append_line(self.folder / "timeline.jsonl", {"kind": kind, "stage": stage, "start": begin, "end": time.time()})
+            _append_line(
+                self.folder / "timeline.jsonl", {"kind": kind, "stage": stage, "start": begin, "end": time.time()}
+            )
+
+    def first_error(self, since: float) -> OrchardError | None:
+        """The error that ended the run: later ones follow from it. None where nothing was raised on purpose."""
+        for told in read_lines(self.folder / "errors.jsonl"):
+            kind = getattr(errors, told["kind"], None)
+            if told["time"] >= since and kind is not None:
+                return kind(told["text"])
+        return None
+
+    def cancel(self) -> None:
+        """Keeps every stage that has not begun from beginning."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "cancelled").write_text(str(time.time()))
+
+    def refuse_if_cancelled(self, since: float) -> None:
+        """Raises Cancelled where the run was cancelled after `since`."""
+        file = self.folder / "cancelled"
+        if file.exists() and float(file.read_text()) >= since:
+            raise Cancelled(f"run '{self.key}' was cancelled\nthe same --run-key goes on from its checkpoints")
 
     def seconds(self, since: float) -> dict[str, float]:
         """Wall seconds from `since` to now by kind; where stages ran side by side, their time counts once.
@@ -144,7 +176,9 @@ def _differences(before: Any, now: Any, path: str = "") -> list[str]:
     """One line for each leaf in which two JSON values differ."""
     if isinstance(before, dict) and isinstance(now, dict):
         keys = sorted(before.keys() | now.keys())
-        return [line for key in keys for line in _differences(before.get(key), now.get(key), f"{path}.{key}".strip("."))]
+        return [
+            line for key in keys for line in _differences(before.get(key), now.get(key), f"{path}.{key}".strip("."))
+        ]
     return [] if before == now else [f"{path}: began with {before!r}, asked for now: {now!r}"]
 
 

@@ -40,8 +40,52 @@ def settings() -> Settings:
     )
 
 
+def git_environment(config: Path, above: Path) -> dict[str, str]:
+    """The environment of a git that reads `config` in place of the user's, looks for no repository in or above
+    `above`, and asks nobody for a password.
+
+    What a surrounding git has set (GIT_DIR in a hook) would send it to another repository: that is left out.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name in _GIT_ACCESS}
+    ssh = os.environ.get("GIT_SSH_COMMAND") or "ssh"
+    return {
+        **kept,
+        "GIT_CONFIG_GLOBAL": str(config),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CEILING_DIRECTORIES": str(above),
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_SSH_COMMAND": f"{ssh} -o BatchMode=yes -o ConnectTimeout=8",
+        "SSH_ASKPASS_REQUIRE": "never",
+        "LC_ALL": "C",
+        **{f"GIT_{role}_{field}": value for role in ("AUTHOR", "COMMITTER") for field, value in _GIT_PERSON.items()},
+    }
+
+
+_GIT_ACCESS = {"GIT_ASKPASS", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_SSL_CERT", "GIT_SSL_KEY"}
+_GIT_PERSON = {"NAME": "Orchard", "EMAIL": "orchard@localhost"}
+
+
+def dvc_environment(scratch: Path) -> dict[str, str]:
+    """The environment of a DVC that reads no configuration but its repository's, and keeps its state in `scratch`.
+
+    Credentials of the remote are found as every AWS client finds them.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "GIT_"))}
+    return {
+        **kept,
+        "DVC_GLOBAL_CONFIG_DIR": str(scratch / "no-global-config"),
+        "DVC_SYSTEM_CONFIG_DIR": str(scratch / "no-system-config"),
+        "DVC_SITE_CACHE_DIR": str(scratch / "site"),
+        "DVC_NO_ANALYTICS": "1",
+        "DVC_STUDIO_OFFLINE": "1",
+        # S3-compatible servers refuse the checksums that newer clients add by default.
+        "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+        "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
+    }
+
+
 def ray_environment(token_file: Path) -> dict[str, str]:
-    """The environment of the Ray that Orchard starts: token required, no usage statistics, no address of another Ray."""
+    """The environment of the Ray that Orchard starts: token required, no usage statistics, no other address."""
     kept = {name: value for name, value in os.environ.items() if name not in {"RAY_ADDRESS", "RAY_AUTH_TOKEN"}}
     return {
         **kept,
@@ -59,9 +103,10 @@ def use_ray_token(token_file: Path | None) -> None:
     """
     if token_file:
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(token_file)
-    has_token = os.environ.get("RAY_AUTH_TOKEN") or Path(
-        os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"
-    ).exists()
+    has_token = (
+        os.environ.get("RAY_AUTH_TOKEN")
+        or Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token").exists()
+    )
     if has_token:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 

@@ -62,7 +62,9 @@ def _describe(figure: Figure) -> str:
     told = [f"{figure.y_label} over {figure.x_label}."]
     for curve in figure.curves:
         if curve.x:
-            ends = " to ".join(f"{curve.y[at]:.4g} at {curve.x[at]:.4g}" for at in ((0, -1) if len(curve.x) > 1 else (0,)))
+            ends = " to ".join(
+                f"{curve.y[at]:.4g} at {curve.x[at]:.4g}" for at in ((0, -1) if len(curve.x) > 1 else (0,))
+            )
             told.append(f"{curve.label}: {ends}.")
     if figure.shaded:
         told.append(f"Trained on {figure.shaded[0]:.4g} to {figure.shaded[1]:.4g}.")
@@ -75,7 +77,7 @@ def _axes(figure: Figure, *, left: float, right: float, top: float, bottom: floa
     if figure.shaded:
         x_low, x_high = min(x_low, figure.shaded[0]), max(x_high, figure.shaded[1])
     most_x = max(3, int((right - left) / 70))
-    x_axis = Axis(x_low, x_high, False, _ticks(x_low, x_high, most_x), left, right)
+    x_axis = Axis(x_low, x_high, log=False, ticks=_ticks(x_low, x_high, most_x), begin=left, end=right)
 
     ys = [y for curve in figure.curves for values in (curve.y, curve.low, curve.high) for y in values]
     log = figure.log_y and bool(ys)
@@ -183,9 +185,8 @@ def _grid(figure: Figure, x_axis: Axis, y_axis: Axis) -> str:
         parts.append(f"<path d='M{x:.1f} {bottom:.1f}v5' stroke='currentColor' opacity='0.5'/>")
         parts.append(f"<text x='{x:.1f}' y='{bottom + 20:.1f}' text-anchor='middle'>{_number(tick)}</text>")
     middle = (left + right) / 2
-    parts.append(
-        f"<text x='{middle:.1f}' y='{bottom + 40:.1f}' text-anchor='middle'>{escape(_cut(figure.x_label, right - left))}</text>"
-    )
+    label = escape(_cut(figure.x_label, right - left))
+    parts.append(f"<text x='{middle:.1f}' y='{bottom + 40:.1f}' text-anchor='middle'>{label}</text>")
     label = escape(_cut(figure.y_label, bottom - top))
     across = (top + bottom) / 2
     parts.append(f"<text transform='translate(13 {across:.1f}) rotate(-90)' text-anchor='middle'>{label}</text>")

@@ -6,12 +6,10 @@ from typing import Any, Self
 
 from prefect.runtime import flow_run
 
-from infra import clusters
+from infra import preflight
 from infra.clusters import Cluster
-from infra.runs import RunFolder
-from models.common import workloads
+from infra.runs import RunFolder, new_key
 from models.common.config import Config
-from models.common.contract import StageConfig, WorkloadConfig
 from models.common.handles import Artifact, Evaluation
 from models.common.report import Report, Table
 
@@ -57,10 +55,6 @@ def name_of_run() -> str:
     return asked.get("run_key") or new_key(flow_run.flow_name or "run", asked["preset"], asked["seed"])
 
 
-def new_key(workload: str, preset: str, seed: int) -> str:
-    return f"{workload}-{preset}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
-
-
 def begin(
     workload: str, preset: str, cluster: str, seed: int, run_key: str | None, overrides: dict[str, Any]
 ) -> tuple[Run, Any]:
@@ -68,26 +62,17 @@ def begin(
 
     Raises ConfigError for what cannot work, CheckpointError where the key belongs to a run of another config.
     """
-    shape = clusters.named(cluster)
-    config = workloads.preset(workload, preset).with_overrides(overrides)
-    check(config, shape)
+    key = run_key or flow_run.name or new_key(workload, preset, seed)
+    config, shape = preflight.open_run(workload, preset, cluster, seed, key, overrides)
     run = Run(
-        key=run_key or flow_run.name or new_key(workload, preset, seed),
+        key=key,
         workload=workload,
         preset=preset,
         seed=seed,
         cluster=shape,
         started=time.time(),
     )
-    run.folder.claim({"workload": workload, "seed": seed, "config": config.model_dump(mode="json")})
     return run, config
-
-
-def check(config: WorkloadConfig, cluster: Cluster) -> None:
-    """Raises ConfigError where a stage of the workload cannot run on the cluster."""
-    for name, stage in config:
-        if isinstance(stage, StageConfig):
-            cluster.check(stage, name)
 
 
 def summarise(run: Run, artifact: Artifact, evaluation: Evaluation) -> RunSummary:

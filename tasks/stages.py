@@ -32,6 +32,7 @@ def run_stage(
     folder = run.folder.stage(stage)
     if (sha256 := folder.finished()) is None:
         with run.folder.timed(kind, stage):
+            run.folder.refuse_if_cancelled(since=run.started)
             page = _RunPage(run, stage)
             launch.run_stage(_request(run, stage, config, inputs, start_from), run.cluster, page.show)
             page.done()
@@ -102,7 +103,9 @@ class _RunPage:
         if now - self.moved >= _PROGRESS_SECONDS:
             self.moved = now
             update_progress_artifact(
-                artifact_id=self.artifact, progress=100.0 * done / max(1, self.total), description=f"{self.stage}: {text}"
+                artifact_id=self.artifact,
+                progress=100.0 * done / max(1, self.total),
+                description=f"{self.stage}: {text}",
             )
         if now - self.logged >= _LOG_SECONDS:
             self.logged = now

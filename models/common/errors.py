@@ -37,3 +37,9 @@ class GateFailed(OrchardError):
     """A result that is not good enough to go on."""
 
     exit_code = 3
+
+
+class Cancelled(OrchardError):
+    """A run that somebody stopped; its checkpoints are kept."""
+
+    exit_code = 130

@@ -92,9 +92,14 @@ def test_what_is_no_manifest_is_refused(folder: Path, text: str) -> None:
 
 def test_a_block_that_raises_leaves_the_folder_as_it_was(folder: Path) -> None:
     before = manifests.fingerprint(folder)
-    with pytest.raises(RuntimeError), manifests.committed(folder) as draft:
-        (draft / "half").write_text("half")
-        raise RuntimeError("in the middle")
+
+    def write_half() -> None:
+        with manifests.committed(folder) as draft:
+            (draft / "half").write_text("half")
+            raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        write_half()
     assert manifests.fingerprint(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == ["whole"]
 

@@ -1,0 +1,115 @@
+# Everything is installed into .venv, from the locks; what Orchard writes is in .orchard.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.SILENT:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+TEST_SECONDS ?= 2400
+BIN := .venv/bin
+PIP_FLAGS := --disable-pip-version-check --no-input --quiet
+
+# flock: two makes at once in one checkout install one after the other.
+INSTALL := flock Makefile $(MAKE) --no-print-directory _install LOCKS
+
+.PHONY: help demo test lint format lock clean reset install _install _python _system
+
+help: ## this list
+	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: install ## install, then run RELAY at its laptop preset: minutes on two cores
+	$(BIN)/orchard run relay --preset laptop
+
+test: ## install what tests need on top, then run the tests; ARGS="-m 'not slow'" chooses
+	$(INSTALL)="requirements.lock requirements-test.lock"
+	$(BIN)/python -m pytest --session-timeout=$(TEST_SECONDS) $(ARGS)
+
+lint: ## ruff and basedpyright: style, format, types
+	$(INSTALL)="requirements.lock requirements-test.lock"
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+
+format: ## mend style and format in place
+	$(INSTALL)="requirements.lock requirements-test.lock"
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: ## .venv with what a run needs, and the orchard command in it
+	$(INSTALL)=requirements.lock
+
+lock: _python ## resolve the dependencies of pyproject.toml anew, into both locks
+	folder=$$(mktemp -d)
+	trap 'rm -rf "$$folder"' EXIT
+	"$(PYTHON)" -m venv "$$folder/venv"
+	python="$$folder/venv/bin/python"
+	wanted() { "$$python" -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb')); print($$1, sep='\n')"; }
+	pins() { "$$python" -m pip freeze --all | sed -E '/^pip==/d; s/\+[A-Za-z0-9.]+$$//'; }
+	wanted "*p['build-system']['requires'], *p['project']['dependencies']" >"$$folder/run.in"
+	wanted "*p['dependency-groups']['test']" >"$$folder/test.in"
+	"$$python" -m pip install $(PIP_FLAGS) -r "$$folder/run.in"
+	pins >"$$folder/run"
+	"$$python" -m pip install $(PIP_FLAGS) -r "$$folder/test.in" -c "$$folder/run"
+	pins | grep -vxFf "$$folder/run" >"$$folder/test"
+	made="# Made by \`make lock\` from pyproject.toml, on Python 3.11 and Linux; not edited by hand."
+	what="# What a run needs. CUDA's libraries are not here: where torch needs them, it names their versions."
+	printf '%s\n' "$$made" "$$what" "" | cat - "$$folder/run" >requirements.lock
+	what="# What tests and development need on top of requirements.lock."
+	printf '%s\n' "$$made" "$$what" "" | cat - "$$folder/test" >requirements-test.lock
+
+clean: ## remove caches, and nothing that a run wrote
+	find . -path ./.venv -prune -o -path ./.orchard -prune -o -name __pycache__ -type d -exec rm -rf {} +
+	rm -rf .pytest_cache .ruff_cache build *.egg-info
+
+reset: ## remove all that Orchard wrote here: runs, datasets, and the local registry
+	rm -rf .orchard
+
+_install:
+	command -v git >/dev/null || $(MAKE) --no-print-directory _system MISSING=git PACKAGE=git
+	here=$$(pwd)
+	if [ "$$(cat .venv/.made-in 2>/dev/null || echo "$$here")" != "$$here" ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then
+	    $(MAKE) --no-print-directory _python
+	    "$(PYTHON)" -m venv --clear .venv
+	fi
+	echo "$$here" >.venv/.made-in
+	changed=()
+	for lock in $(LOCKS); do
+	    cmp -s "$$lock" ".venv/.$$lock" || changed+=("$$lock")
+	done
+	if [ $${#changed[@]} -gt 0 ]; then
+	    echo "Installing $$(cat "$${changed[@]}" | grep -c ==) packages into .venv; the first time takes a few minutes."
+	    $(BIN)/python -m pip install $(PIP_FLAGS) $$(printf -- '-r %s ' "$${changed[@]}")
+	    for lock in "$${changed[@]}"; do cp "$$lock" ".venv/.$$lock"; done
+	fi
+	if ! cmp -s pyproject.toml .venv/.pyproject.toml || [ ! -x $(BIN)/orchard ]; then
+	    $(BIN)/python -m pip install $(PIP_FLAGS) --no-deps --no-build-isolation --editable .
+	    cp pyproject.toml .venv/.pyproject.toml
+	fi
+
+# A Python that can make .venv.
+_python:
+	if ! command -v "$(PYTHON)" >/dev/null; then
+	    [ "$(PYTHON)" = python3 ] || { echo "PYTHON=$(PYTHON) is no command; try: make demo PYTHON=python3" >&2; exit 1; }
+	    $(MAKE) --no-print-directory _system MISSING=python3 PACKAGE="python3 python3-venv"
+	fi
+	version=$$("$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+	case $$version in
+	    3.11 | 3.12 | 3.13) ;;
+	    *)
+	        echo "$(PYTHON) is Python $$version; fits: 3.11, 3.12, 3.13, which torch and Ray have wheels for" >&2
+	        echo "name another, as in: make demo PYTHON=python3.11" >&2
+	        exit 1 ;;
+	esac
+	"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null ||
+	    $(MAKE) --no-print-directory _system MISSING="the venv module of Python $$version" PACKAGE="python$$version-venv"
+
+# What only the system can bring: as root on Debian it is installed, else the command is told.
+_system:
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+	    echo "$(MISSING) is not on this machine; on Debian: sudo apt-get install $(PACKAGE)" >&2
+	    exit 1
+	fi
+	echo "Installing $(PACKAGE): $(MISSING) is not on this machine."
+	{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(PACKAGE); } >/dev/null

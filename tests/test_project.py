@@ -1,0 +1,122 @@
+"""What the project says of itself is so: locks, README, deployments, and no trace of the machine it was made on."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from infra import clusters
+from infra.clusters import Cluster
+from models.common import workloads
+from models.common.contract import WorkloadConfig
+from models.common.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+LOCKS = {
+    "requirements.lock": PROJECT["project"]["dependencies"],
+    "requirements-test.lock": PROJECT["dependency-groups"]["test"],
+}
+DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+PRESETS = [(workload, preset) for workload in workloads.names() for preset in workloads.preset_names(workload)]
+
+
+def pins(lock: str) -> dict[str, str]:
+    lines = (line.partition("#")[0].strip() for line in (ROOT / lock).read_text().splitlines())
+    return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines if line)}
+
+
+def mentioned(pattern: str) -> set[str]:
+    return {match for page in PAGES for match in re.findall(pattern, page.read_text())}
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_the_lock_pins_every_direct_dependency_within_its_range(lock: str):
+    locked = pins("requirements.lock") | pins(lock)
+    wanted = [Requirement(text) for text in LOCKS[lock]]
+    assert [str(one) for one in wanted if locked.get(canonicalize_name(one.name), "none") not in one.specifier] == []
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_the_lock_names_versions_and_nothing_of_where_they_lie(lock: str):
+    lines = [line for line in (ROOT / lock).read_text().splitlines() if line and not line.startswith("#")]
+    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9A-Za-z.!]+", line)] == []
+
+
+def test_the_two_locks_share_no_package():
+    assert pins("requirements.lock").keys() & pins("requirements-test.lock").keys() == set()
+
+
+def test_every_make_target_that_is_written_about_exists():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {"demo", "test"} <= mentioned(r"\bmake ([a-z]+)\b") <= targets
+
+
+def test_every_preset_and_cluster_that_is_written_about_exists():
+    assert mentioned(r"--preset (\w+)") <= {preset for _, preset in PRESETS}
+    assert mentioned(r"--cluster ([\w-]+)") <= set(clusters.names())
+
+
+def test_every_environment_variable_that_is_read_is_in_the_readme():
+    read = set(re.findall(r"  # ((?:ORCHARD|RAY|PREFECT)_[A-Z0-9_]+):", (ROOT / "infra/settings.py").read_text()))
+    assert read
+    assert read <= set(re.findall(r"`([A-Z0-9_]+)`", (ROOT / "README.md").read_text()))
+
+
+def test_every_workload_has_a_row_and_a_deployment():
+    readme = (ROOT / "README.md").read_text()
+    assert [name for name in workloads.names() if f"models/{name}/README.md" not in readme] == []
+    assert set(workloads.names()) <= {deployment["name"] for deployment in DEPLOYMENTS}
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda deployment: deployment["name"])
+def test_a_deployment_names_a_flow_and_its_parameters(deployment: dict[str, Any], tmp_path: Path):
+    module, name = deployment["entrypoint"].rsplit(".", 1)
+    code = f"import json, {module}; print(json.dumps({module}.{name}.parameters.model_dump()))"
+    environment = {"PATH": "", "HOME": str(tmp_path), "PREFECT_HOME": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    form = json.loads(run.stdout.splitlines()[-1])
+    assert deployment["parameters"].keys() <= form["properties"].keys()
+    assert set(form.get("required", [])) <= deployment["parameters"].keys()
+
+
+def test_no_file_tells_of_the_machine_it_was_made_on():
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    trace = re.compile(r"(?<![\w.])/(root|home|work)/\w|file:/{3}|(index-url|find-links|trusted-host)\b")
+    files = [ROOT / name for name in listed.stdout.splitlines() if ROOT / name != Path(__file__).resolve()]
+    texts = ((file.name, file.read_text(errors="replace")) for file in files if file.is_file())
+    assert [f"{name}: {found[0]}" for name, text in texts if (found := trace.search(text))] == []
+
+
+@pytest.mark.parametrize("cluster", clusters.names())
+@pytest.mark.parametrize(("workload", "preset"), PRESETS)
+def test_a_preset_fits_a_cluster_or_is_told_what_would(workload: str, preset: str, cluster: str):
+    at_home = {"tiny": "laptop", "laptop": "laptop", "gpu": "one-gpu", "paper": "cluster"}
+    told = refusals(workloads.preset(workload, preset), clusters.named(cluster))
+    assert not told or at_home.get(preset) != cluster
+    assert [text for stage, text in told.items() if "fits:" not in text or f"--set {stage}." not in text] == []
+
+
+def refusals(config: WorkloadConfig, cluster: Cluster) -> dict[str, str]:
+    """What the cluster says of the stages that it does not take."""
+    told = {}
+    for name, stage in config.trained_stages().items():
+        try:
+            cluster.check(stage, name)
+        except ConfigError as error:
+            told[name] = str(error)
+    return told
