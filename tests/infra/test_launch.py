@@ -1,0 +1,157 @@
+"""Stages as jobs of a real Ray: trained on two workers, killed, stopped, refused."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+import torch
+from safetensors.torch import save_file
+
+from infra import launch, manifests
+from infra.clusters import LAPTOP
+from infra.runs import StageFolder, StageRequest, read_lines
+from models.common import workloads
+from models.common.contract import Inputs
+from models.common.errors import Cancelled, ClusterError, DataError, TrainingError
+from tests.fixtures.services import RayService
+from tests.fixtures.stages import curve, rehearsal, request_for, tiny_stage, train_alone, trained_stages, weights
+
+TWO = LAPTOP.but(save_every_steps=50)
+pytestmark = pytest.mark.usefixtures("ray")
+
+
+def _run(request: StageRequest, on_event: Any = lambda event: None) -> None:
+    launch.run_stage(request, LAPTOP.model_validate(request.cluster), on_event)
+
+
+@pytest.mark.parametrize(("workload", "stage"), trained_stages())
+def test_every_stage_trains_on_two_workers_under_deepspeed(workload: str, stage: str, tmp_path: Path) -> None:
+    config = tiny_stage(workload, stage)
+    config = config.but(max_steps=min(config.max_steps, 12))
+    inputs = rehearsal(config, tmp_path / "inputs")
+    request = request_for(config, inputs, tmp_path / f"two-{stage}" / stage, TWO)
+    events: list[dict[str, Any]] = []
+    _run(request, events.append)
+    assert [event["workers"] for event in events if event["kind"] == "started"] == [2]
+    alone = request_for(config, inputs, tmp_path / "alone" / stage)
+    train_alone(alone)
+    assert curve(request, "loss") == pytest.approx(curve(alone, "loss"), rel=1e-3, abs=1e-5)
+
+
+def _worker_processes() -> list[psutil.Process]:
+    """The processes of the worker group, by the titles that Ray gives them."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "RayTrainWorker" in " ".join(process.info["cmdline"] or [])
+    ]
+
+
+@pytest.mark.slow
+def test_a_worker_killed_in_the_middle_changes_no_bit_of_the_result(tmp_path: Path) -> None:
+    config = tiny_stage("relay", "student").but(max_steps=1200)
+    inputs = rehearsal(config, tmp_path / "inputs")
+    undisturbed = request_for(config, inputs, tmp_path / "undisturbed" / "student", TWO)
+    _run(undisturbed)
+    disturbed = request_for(config, inputs, tmp_path / "disturbed" / "student", TWO)
+    killed: list[int] = []
+    starts: list[int] = []
+
+    def kill_one(event: dict[str, Any]) -> None:
+        if event["kind"] == "started":
+            starts.append(event["step"])
+        if event["kind"] == "step" and event["step"] > 60 and not killed:
+            victim = _worker_processes()[-1]
+            os.kill(victim.pid, signal.SIGKILL)
+            killed.append(event["step"])
+
+    _run(disturbed, kill_one)
+    assert killed
+    assert len(starts) == 2
+    assert starts[1] >= 50, "went on from a checkpoint"
+    one, two = weights(undisturbed), weights(disturbed)
+    assert [name for name in one if not torch.equal(one[name], two[name])] == []
+
+
+def test_a_loss_that_is_not_finite_ends_the_stage_at_once(tmp_path: Path) -> None:
+    config = tiny_stage("relay", "control")
+    inputs = rehearsal(config, tmp_path / "inputs")
+    trained = request_for(config.but(max_steps=2), inputs, tmp_path / "good" / "student")
+    poisoned = tmp_path / "poisoned"
+    poisoned.mkdir()
+    save_file(
+        {name: value * float("nan") for name, value in train_alone(trained).items()}, poisoned / "weights.safetensors"
+    )
+    manifests.write_manifest(poisoned)
+    request = request_for(
+        config, Inputs(folders=inputs.folders, start_from=poisoned), tmp_path / "nan" / "control", TWO
+    )
+    began = time.monotonic()
+    with pytest.raises(TrainingError, match=r"step 1: .*loss is nan\nno checkpoint had been written yet"):
+        _run(request)
+    assert time.monotonic() - began < 60, "no restart, and no waiting for the other rank's timeout"
+    failed = [event for event in read_lines(StageFolder(request.folder).events) if event["kind"] == "failed"]
+    assert "TrainingError" in failed[0]["trace"]
+
+
+def test_an_input_that_changed_is_refused(tmp_path: Path) -> None:
+    config = tiny_stage("relay", "student")
+    inputs = rehearsal(config, tmp_path / "inputs")
+    request = request_for(config, inputs, tmp_path / "changed" / "student", TWO)
+    next(inputs.folders["problems"].glob("*.npy")).write_bytes(b"other")
+    with pytest.raises(DataError, match=r"input 'problems': .* its manifest says"):
+        _run(request)
+
+
+def test_more_workers_than_ray_has_are_refused_before_a_job_is_made(ray: RayService, tmp_path: Path) -> None:
+    config = tiny_stage("relay", "student")
+    many = LAPTOP.but(workers=64)
+    request = request_for(config, rehearsal(config, tmp_path / "inputs"), tmp_path / "many" / "student", many)
+    with pytest.raises(ClusterError, match=r"asks for 64 workers.*\n.*fits: 2 such workers"):
+        launch.run_stage(request, many, lambda event: None)
+    with pytest.raises(ClusterError, match="1 GPUs each"):
+        launch.require_feasible(LAPTOP.but(gpus_per_worker=1))
+    assert not request.folder.exists()
+
+
+def test_ray_answers_nothing_without_its_token(ray: RayService) -> None:
+    for path in ("/api/jobs/", "/api/v0/nodes"):
+        assert requests.get(ray.address + path, timeout=10).status_code == 401
+    submitted = requests.post(f"{ray.address}/api/jobs/", json={"entrypoint": "true"}, timeout=10)
+    assert submitted.status_code == 401
+    assert launch.asks_for_token(ray.address)
+    assert ray.token.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:1", "http://no-such-host.invalid:8265", "127.0.0.1:6379"])
+def test_an_address_that_cannot_be_used_is_refused_soon(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    began = time.monotonic()
+    with pytest.raises(ClusterError, match="RAY_ADDRESS"):
+        launch.require_feasible(LAPTOP)
+    assert time.monotonic() - began < 30
+
+
+def test_a_stopped_run_ends_as_cancelled_with_its_processes_gone(tmp_path: Path) -> None:
+    config = workloads.preset("relay", "tiny").trained_stages()["teacher"].but(max_steps=1_000_000)
+    request = request_for(config, rehearsal(config, tmp_path / "inputs"), tmp_path / "stopped" / "teacher", TWO)
+    stopped: list[str] = []
+
+    def stop(event: dict[str, Any]) -> None:
+        if event["kind"] == "step" and not stopped:
+            threading.Thread(target=lambda: stopped.extend(launch.stop_run("stopped"))).start()
+            stopped.append("asked")
+
+    with pytest.raises(Cancelled, match="checkpoints are kept"):
+        _run(request, stop)
+    deadline = time.monotonic() + 30
+    while _worker_processes() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert _worker_processes() == []
+    assert "stopped.teacher" in stopped
