@@ -35,6 +35,6 @@ def relay(
 
     models = {"teacher": teacher, "student_before": student_before, "student": student, "control": control}
     evaluation = evaluate.submit(run, "evaluation", config.evaluation, {**old_and_new, **models})
-    require(evaluation)
+    require(run, evaluation)
     artifact = publish(run, student, evaluation, config, [problems, labels, teacher, student_before])
     return summarise(run, artifact, evaluation.result())

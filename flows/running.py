@@ -1,7 +1,6 @@
 """A flow run from a terminal: refused early, started ahead, shown while it trains, stopped whole on Ctrl-C."""
 
 import importlib
-import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -56,10 +55,7 @@ def run_flow(
 
 def _import_flow(workload: str) -> Any:
     prepare_prefect(quiet=True)
-    flow = getattr(importlib.import_module(f"flows.{workload}"), workload)
-    # The temporary server speaks of its own start and end, on every run the same.
-    logging.getLogger("prefect").setLevel(logging.ERROR)
-    return flow
+    return getattr(importlib.import_module(f"flows.{workload}"), workload)
 
 
 @contextmanager

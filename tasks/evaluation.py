@@ -4,10 +4,12 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 
 from infra.pictures import as_markdown
+from infra.report_page import write_page
 from models.common.contract import MapConfig
 from models.common.handles import Dataset, Evaluation, Handle
+from models.common.errors import GateFailed
 from models.common.report import Report
-from tasks.runs import Run
+from tasks.runs import Run, describe
 from tasks.stages import is_worth_a_retry, run_stage
 
 
@@ -27,6 +29,12 @@ def evaluate(run: Run, stage: str, config: MapConfig, inputs: dict[str, Handle])
 
 
 @task(task_run_name="require-gates")
-def require(evaluation: Evaluation) -> None:
-    """Raises GateFailed, by how much, unless the report's gates passed."""
-    Report.read(evaluation.folder).require_gates()
+def require(run: Run, evaluation: Evaluation) -> None:
+    """Raises GateFailed, by how much and where the report is, unless its gates passed."""
+    report = Report.read(evaluation.folder)
+    try:
+        report.require_gates()
+    except GateFailed as missed:
+        page = run.folder.folder / "report.html"
+        write_page(report, describe(run), page)
+        raise GateFailed(f"{missed}\nnothing was published; the report is {page}") from None

@@ -3,14 +3,13 @@
 from typing import Any
 
 from prefect import get_run_logger, task
-from prefect.runtime import flow_run
 
-from infra import artifacts, lineage
+from infra import artifacts
 from infra.versions import assemble
 from models.common.config import Config
 from models.common.handles import Artifact, Checkpoint, Evaluation, Handle
 from models.common.report import Report
-from tasks.runs import Run
+from tasks.runs import Run, describe
 
 
 @task(task_run_name="publish", retries=2, retry_delay_seconds=5)
@@ -32,18 +31,11 @@ def _lineage(run: Run, checkpoint: Checkpoint, evaluation: Evaluation, parents: 
     seconds = run.folder.seconds(since=run.started)
     gpus = run.cluster.workers * run.cluster.gpus_per_worker
     return {
-        "workload": run.workload,
-        "preset": run.preset,
-        "seed": run.seed,
-        "run_key": run.key,
-        "flow_run": flow_run.id,
+        **describe(run),
         "ray_jobs": [f"{run.key}.{handle.name}" for handle in (checkpoint, evaluation)],
-        "code": lineage.code(),
         "weights_sha256": checkpoint.sha256,
         "report_sha256": evaluation.sha256,
         "parents": {handle.name: handle.sha256 for handle in parents},
-        "cluster": run.cluster.model_dump(mode="json", exclude={"storage"}),
-        "hardware": lineage.hardware(),
         "seconds": seconds,
         "gpu_hours": round(seconds["train"] * gpus / 3600, 4),
     }

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from prefect.runtime import flow_run
 
-from infra import preflight
+from infra import lineage, preflight
 from infra.clusters import Cluster
 from infra.runs import RunFolder, new_key
 from models.common.config import Config
@@ -73,6 +73,20 @@ def begin(
         started=time.time(),
     )
     return run, config
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """What the run is and what it runs on, for the lineage of what it makes."""
+    return {
+        "workload": run.workload,
+        "preset": run.preset,
+        "seed": run.seed,
+        "run_key": run.key,
+        "flow_run": flow_run.id,
+        "code": lineage.code(),
+        "cluster": run.cluster.model_dump(mode="json", exclude={"storage"}),
+        "hardware": lineage.hardware(),
+    }
 
 
 def summarise(run: Run, artifact: Artifact, evaluation: Evaluation) -> RunSummary:

@@ -1,0 +1,161 @@
+"""The whole pipeline from the command line, on real parts: from nothing to a version, killed, stopped, gated."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+
+from infra.runs import read_lines
+from tests.fixtures.commands import orchard, orchard_json, started
+
+pytestmark = pytest.mark.slow
+TINY = ("run", "relay", "--preset", "tiny")
+MODELS = ("teacher", "student_before", "control", "student")
+
+
+def _versions() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in orchard("list", "relay", "--json").stdout.splitlines()]
+
+
+def _processes_of(home: Path) -> list[str]:
+    """Commands of running processes that speak of this state folder."""
+    commands = (" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
+    return [command for command in commands if str(home) in command]
+
+
+def _wait_for(what: Callable[[], bool], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
+def test_from_nothing_to_a_version_that_anyone_can_pull(home: Path, tmp_path: Path) -> None:
+    result = orchard_json(*TINY, "--seed", "3", "--run-key", "first")
+    assert (result["workload"], result["preset"], result["seed"], result["run_key"]) == ("relay", "tiny", 3, "first")
+    assert (result["artifact"], result["version"]) == ("relay", "v0.1.0")
+    metrics = result["metrics"]
+    assert metrics["train_lengths"] == [1, 2]
+    assert metrics["beyond_lengths"] == [3]
+    for model in MODELS:
+        assert set(metrics[model]["answer_accuracy"]) == set(metrics[model]["chain_exact_match"]) == set("1234")
+    seconds = result["seconds"]
+    kinds = ("prepare", "train", "generate", "evaluate", "publish", "overhead")
+    assert sum(seconds[kind] for kind in kinds) >= seconds["total"] - 0.1
+    assert 0 < seconds["until_first_step"] < seconds["train"]
+    assert all(gate["passed"] for gate in result["gates"].values())
+    assert _processes_of(home) == [], "nothing is left running"
+
+    page = Path(result["report"]).read_text()
+    assert re.findall(r"""(?:src|href)=["']?(?!#|data:)[^"'> ]+""", page) == [], "no outside address"
+    assert "https://" not in page
+    assert page.count("<svg") >= 2
+    assert "lock SHA-256" in page
+
+    again = orchard_json(*TINY, "--seed", "3", "--run-key", "first")
+    assert again["version"] == "v0.1.0", "the same run is the same version"
+    other = orchard(*TINY, "--seed", "4", "--run-key", "first")
+    assert other.returncode == 2
+    assert "seed: began with 3, asked for now: 4" in other.stderr
+
+    assert orchard("promote", "relay@v0.1.0").returncode == 0
+    for spec in ("relay", "relay@v0.1.0", "relay#champion"):
+        out = tmp_path / re.sub(r"\W", "-", spec)
+        assert orchard("pull", spec, "--out", str(out)).returncode == 0
+        assert orchard("verify", str(out)).returncode == 0
+        assert (out / "report.html").read_text() == page
+    plain = [sys.executable, "-m", "dvc", "artifacts", "get", str(home / "registry.git"), "relay"]
+    subprocess.run([*plain, "--rev", "v0.1.0", "-o", str(tmp_path / "plain")], check=True, cwd=tmp_path)
+    assert (tmp_path / "plain" / "manifest.json").read_bytes() == (out / "manifest.json").read_bytes()
+    missing = orchard("pull", "relay@v0.2.0")
+    assert missing.returncode == 2
+    assert "v0.1.0" in missing.stderr
+
+
+@pytest.mark.usefixtures("ray")
+def test_the_run_page_tells_what_happened(prefect: str) -> None:
+    done = orchard(*TINY, "--run-key", "shown")
+    assert done.returncode == 0, done.stderr
+    assert "student: 80/80 finished" in done.stderr
+    assert "orchard pull relay@v0.1.0" in done.stdout
+
+    def ask(path: str, **body: Any) -> list[dict[str, Any]]:
+        answer = requests.post(f"{prefect}/{path}/filter", json=body, timeout=30)
+        answer.raise_for_status()
+        return answer.json()
+
+    [run] = ask("flow_runs", flow_runs={"name": {"any_": ["shown"]}})
+    assert run["state_type"] == "COMPLETED"
+    of_run = {"flow_runs": {"id": {"any_": [run["id"]]}}}
+    names = {task["name"] for task in ask("task_runs", **of_run)}
+    assert {"prepare", "train-teacher", "train-student", "generate-labels", "train-fine_tuning", "train-control",
+            "evaluate-evaluation", "require-gates", "publish"} == names  # fmt: skip
+    artifacts = ask("artifacts", **of_run)
+    progress = {each["key"]: each["data"] for each in artifacts if each["type"] == "progress"}
+    assert progress.keys() >= {"shown-teacher", "shown-student", "shown-evaluation"}
+    assert set(progress.values()) == {100.0}
+    [result] = [each for each in artifacts if each["type"] == "markdown"]
+    assert "data:image/png;base64," in result["data"]
+    assert "| --- |" in result["data"]
+    logs = ask("logs", logs={"flow_run_id": {"any_": [run["id"]]}})
+    told = "\n".join(line["message"] for line in logs)
+    assert "teacher: step 0, 1 workers" in told
+    assert "finished at step 60" in told
+    assert "published relay@v0.1.0" in told
+
+
+@pytest.mark.usefixtures("ray", "prefect")
+def test_a_killed_flow_started_again_publishes_one_version(home: Path) -> None:
+    slow = ("--set", "teacher.max_steps=900", "--run-key", "killed")
+    flow = started(*TINY, *slow)
+    events = home / "runs" / "killed" / "teacher" / "events.jsonl"
+    _wait_for(lambda: any(event["kind"] == "step" for event in read_lines(events)))
+    os.killpg(flow.pid, signal.SIGKILL)
+    flow.wait()
+    assert not (home / "runs" / "killed" / "teacher" / "result").exists(), "killed while it trained"
+    result = orchard_json(*TINY, *slow)
+    assert [version["version"] for version in _versions()] == [result["version"]] == ["v0.1.0"]
+    starts = [event for event in read_lines(events) if event["kind"] == "started"]
+    attached = [event for event in read_lines(events) if event["kind"] == "log" and "attached" in event["text"]]
+    assert len(starts) == 1 or starts[-1]["step"] > 0, "no second job from the start"
+    assert attached or len(starts) > 1 or (events.parent / "result").exists()
+
+
+@pytest.mark.usefixtures("ray", "prefect")
+def test_a_stopped_run_keeps_what_it_has_and_goes_on(home: Path) -> None:
+    slow = ("--set", "teacher.max_steps=100000", "--run-key", "stopped")
+    flow = started(*TINY, *slow)
+    teacher = home / "runs" / "stopped" / "teacher"
+    _wait_for(lambda: (teacher / "checkpoints").exists() and any((teacher / "checkpoints").glob("step-*")))
+    began = time.monotonic()
+    flow.send_signal(signal.SIGINT)
+    output, _ = flow.communicate(timeout=90)
+    assert flow.returncode == 130, output
+    assert time.monotonic() - began < 60
+    assert "it goes on with --run-key stopped" in output
+    assert "Traceback" not in output
+    assert any((teacher / "checkpoints").glob("step-*"))
+    steps = len(read_lines(teacher / "events.jsonl"))
+    time.sleep(2)
+    assert len(read_lines(teacher / "events.jsonl")) == steps, "its training has ended"
+    assert _versions() == []
+
+
+@pytest.mark.usefixtures("ray", "prefect")
+def test_a_gate_that_fails_publishes_nothing_and_leaves_the_report(home: Path) -> None:
+    done = orchard(*TINY, "--set", "evaluation.least_gain=1.0", "--run-key", "gated")
+    assert done.returncode == 3, done.stderr
+    assert re.search(r"GateFailed: 1 of 3 gates failed\n.*short of 1\n", done.stderr)
+    assert "report.html" in done.stderr
+    assert (home / "runs" / "gated" / "report.html").exists()
+    assert _versions() == []
