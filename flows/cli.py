@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
@@ -96,7 +97,7 @@ def _show_result(result: Any) -> None:
         _out.print(_rich(result.headline.title, result.headline.columns, result.headline.rows))
         if result.headline.caption:
             _out.print(escape(result.headline.caption), style="dim")
-    spans = [f"{kind.replace('_', ' ')} {seconds:.0f} s" for kind, seconds in result.seconds.items()]
+    spans = [f"{kind} {seconds:.0f} s" for kind, seconds in result.seconds.items() if kind != "until_first_step"]
     _out.print(f"\npublished  [bold]{result.artifact}@{result.version}[/]", highlight=False)
     _out.print(f"report     {escape(str(result.report))}", highlight=False, soft_wrap=True)
     _out.print(f"time       {', '.join(spans)}", highlight=False, soft_wrap=True)
@@ -226,7 +227,9 @@ def doctor(debug: Debug = False) -> None:
 
 
 def _rich(title: str, columns: tuple[str, ...], rows: Any) -> RichTable:
-    table = RichTable(*(escape(column) for column in columns), title=escape(title) or None, title_justify="left")
+    table = RichTable(title=escape(title) or None, title_justify="left", box=SIMPLE_HEAD)
+    for place, column in enumerate(columns):
+        table.add_column(escape(column), no_wrap=place == 0)
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     return table

@@ -6,8 +6,8 @@ from prefect.artifacts import create_markdown_artifact
 from infra.pictures import as_markdown
 from infra.report_page import write_page
 from models.common.contract import MapConfig
-from models.common.handles import Dataset, Evaluation, Handle
 from models.common.errors import GateFailed
+from models.common.handles import Dataset, Evaluation, Handle
 from models.common.report import Report
 from tasks.runs import Run, describe
 from tasks.stages import is_worth_a_retry, run_stage

@@ -28,8 +28,8 @@ from models.relay.problems import Problems
 MODELS = {
     "teacher": "looped teacher",
     "student_before": "student before",
-    "control": "control: as many steps, short problems only",
-    "student": "student, fine-tuned on the teacher's chains",
+    "control": "control",
+    "student": "student after",
 }
 TRAINED = {  # curves of the stages, by the name of the input
     "teacher": "teacher",
@@ -202,7 +202,7 @@ def _headline(problems: Problems, scores: Scores) -> Table:
     groups = [group for group in (problems.train_lengths, problems.label_lengths, problems.untouched_lengths) if group]
     tests = max(score.problems for score in scores["teacher"].values())
     return Table(
-        title="Right within training, at the labelled lengths, and beyond",
+        title="Right within training, at the labelled lengths, and beyond them",
         columns=(
             "model",
             *(f"answers, {_span(group)}" for group in groups),
@@ -216,7 +216,8 @@ def _headline(problems: Problems, scores: Scores) -> Table:
             )
             for model, name in MODELS.items()
         ),
-        caption=f"By number of operators; {tests} test problems a length, fewer where few exist; greedy decoding. "
+        caption="After: fine-tuned on the teacher's chains. Control: as many steps more, on short problems only. "
+        f"By number of operators; {tests} test problems a length, fewer where few exist; greedy decoding. "
         f"Chance for an answer is {1 / problems.arithmetic.modulus:.0%}.",
     )
 
