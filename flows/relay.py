@@ -1,12 +1,12 @@
 """RELAY: a looped teacher writes chains of thought for longer problems, and a student learns from them."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from prefect import flow
-from pydantic import Field
 
 from tasks.data import prepare
 from tasks.evaluation import evaluate, generate, require
+from tasks.forms import ClusterName, Overrides, RunKey, Seed, preset_field
 from tasks.publishing import publish
 from tasks.runs import RunSummary, begin, name_of_run, summarise
 from tasks.training import train
@@ -14,13 +14,21 @@ from tasks.training import train
 
 @flow(name="relay", flow_run_name=name_of_run)
 def relay(
-    preset: str = "laptop",
-    cluster: str = "laptop",
-    seed: Annotated[int, Field(ge=0)] = 0,
-    run_key: str | None = None,
-    overrides: dict[str, Any] | None = None,
+    preset: Annotated[str, preset_field("relay")] = "laptop",
+    cluster: ClusterName = "laptop",
+    seed: Seed = 0,
+    run_key: RunKey = "",
+    overrides: Overrides = None,
 ) -> RunSummary:
-    """Problems -> teacher, student -> the teacher's chains for longer problems -> fine-tuned student and control."""
+    """Problems -> teacher, student -> the teacher's chains for longer problems -> fine-tuned student and control.
+
+    Args:
+        preset: What is run, and how large.
+        cluster: Where: the shape of the machines. Results do not depend on it.
+        seed: Of weights, batches and labelled problems.
+        run_key: The run's name; empty makes one. The key of a run that was stopped goes on with it.
+        overrides: Fields of the preset to change, as in {"teacher.max_steps": 500}.
+    """
     run, config = begin("relay", preset, cluster, seed, run_key, overrides or {})
     pair = run.side_by_side(2)
 

@@ -24,7 +24,7 @@ def evaluate(run: Run, stage: str, config: MapConfig, inputs: dict[str, Handle])
     """The report on trained models, spread over the cluster's slots; its table and picture stand on the run page."""
     evaluation = Evaluation(**run_stage(run, "evaluate", stage, config, inputs).model_dump())
     report = Report.read(evaluation.folder)
-    create_markdown_artifact(key=f"{run.workload}-result", markdown=as_markdown(report), description=report.summary)
+    create_markdown_artifact(key=f"{run.workload}-result", markdown=as_markdown(report))
     return evaluation
 
 

@@ -41,19 +41,19 @@ def laptop() -> RelayConfig:
     """The effect in about five minutes on two cores: sums modulo 7, trained on 1-5 operators, labelled at 6-8."""
     network = NetworkConfig(layers=2, width=64, heads=4, feed_forward_width=256)
     further = StudentConfig(
-        max_steps=600,
+        max_steps=1000,
         batch_size=64,
         network=network,
-        optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=30, decay_steps=570),
+        optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=30, decay_steps=970),
     )
     return RelayConfig(
         data=ArithmeticData(),
         teacher=TeacherConfig(
-            max_steps=1200,
+            max_steps=2000,
             batch_size=64,
             network=network.but(rope_base=100.0),
-            optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=45, decay_steps=1155),
-            alibi_slopes=(2.0, 1.0, 0.5, 0.25),
+            optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=45, decay_steps=1955),
+            alibi_slopes=(8.0, 4.0, 2.0, 1.0),
             supervised_pads="all",
             left_pads=3,
             curriculum_loss=0.1,
