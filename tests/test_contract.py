@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from infra import worker
-from infra.clusters import LAPTOP, named, names
-from infra.preflight import check_batches
+from infra.clusters import LAPTOP
 from infra.runs import StageRequest
 from models.common import workloads
 from models.common.contract import DataConfig, StageConfig, WorkloadConfig
@@ -45,18 +44,6 @@ def test_a_preset_is_a_config_that_survives_json(workload: str, preset: str) -> 
 @pytest.mark.parametrize("workload", workloads.names())
 def test_every_workload_has_a_preset_for_tests_and_one_for_a_laptop(workload: str) -> None:
     assert {"tiny", "laptop"} <= set(workloads.preset_names(workload))
-
-
-@pytest.mark.parametrize(("workload", "preset"), PRESETS)
-@pytest.mark.parametrize("cluster", names())
-def test_a_preset_fits_a_cluster_or_is_refused_with_what_fits(workload: str, preset: str, cluster: str) -> None:
-    shape, config = named(cluster), workloads.preset(workload, preset)
-    fits = all(stage.batch_size % shape.workers == 0 for stage in config.trained_stages().values())
-    if fits:
-        check_batches(config, shape)
-    else:
-        with pytest.raises(ConfigError, match=r"--set \w+\.batch_size="):
-            check_batches(config, shape)
 
 
 @pytest.mark.parametrize("workload", workloads.names())

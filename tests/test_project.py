@@ -13,6 +13,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from flows.cli import app
 from infra import clusters
 from infra.clusters import Cluster
 from models.common import workloads
@@ -64,6 +65,14 @@ def test_every_make_target_that_is_written_about_exists():
 def test_every_preset_and_cluster_that_is_written_about_exists():
     assert mentioned(r"--preset (\w+)") <= {preset for _, preset in PRESETS}
     assert mentioned(r"--cluster ([\w-]+)") <= set(clusters.names())
+
+
+def test_every_command_that_is_written_about_exists():
+    commands = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    commands |= {group.name or "" for group in app.registered_groups}
+    written = mentioned(r"(?:`|^|\W)orchard ([a-z]+)(?![\w-])")
+    assert {"run", "pull", "doctor"} <= written & commands
+    assert written - commands <= {"command"}
 
 
 def test_every_environment_variable_that_is_read_is_in_the_readme():

@@ -47,7 +47,8 @@ def _set_dotted(values: dict[str, Any], path: str, value: Any) -> None:
         if not isinstance(place, dict) or name not in place:
             where = ".".join([*parents, last][:depth]) or "the config"
             fields = sorted(place) if isinstance(place, dict) else []
-            raise ConfigError(unknown("field", path, [".".join([*parents[:depth], f]) for f in fields], where=where))
+            found = ".".join([*parents, last][: depth + 1])
+            raise ConfigError(unknown("field", found, [".".join([*parents[:depth], f]) for f in fields], where=where))
         if depth < len(parents):
             place = place[name]
     place[last] = value
