@@ -116,3 +116,14 @@ def test_two_workers_do_what_one_does(workload: str, stage: str, tmp_path: Path)
     # Sums in another order: Adam makes a small difference of a near-zero gradient as large as the learning rate.
     for name in one:
         assert torch.allclose(one[name], two[name], atol=2e-3), name
+
+
+@stages
+def test_what_two_workers_began_one_finishes(workload: str, stage: str, tmp_path: Path) -> None:
+    config = _short(tiny_stage(workload, stage))
+    pair = LAPTOP.but(workers=2, engine="torch", save_every_steps=5, keep_checkpoints=5)
+    together = request_for(config, rehearsal(config, tmp_path / "inputs"), tmp_path / "two" / stage, pair)
+    run_ranks(_train_rank, 2, together)
+    alone = broken_off(together, tmp_path / "one" / stage, step=5).but(cluster=ALONE.model_dump(mode="json"))
+    train_alone(alone)
+    assert curve(alone, "loss") == pytest.approx(curve(together, "loss"), rel=1e-3, abs=1e-5)
