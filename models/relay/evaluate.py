@@ -206,7 +206,7 @@ def _headline(problems: Problems, scores: Scores) -> Table:
         columns=(
             "model",
             *(f"answers, {_span(group)}" for group in groups),
-            *(f"whole chains, {_span(group)}" for group in groups),
+            *(f"chains, {_span(group)}" for group in groups),
         ),
         rows=tuple(
             (
@@ -216,7 +216,8 @@ def _headline(problems: Problems, scores: Scores) -> Table:
             )
             for model, name in MODELS.items()
         ),
-        caption="After: fine-tuned on the teacher's chains. Control: as many steps more, on short problems only. "
+        caption="Chains: right from the first token to the end. After: fine-tuned on the teacher's chains. "
+        "Control: as many steps more, on short problems only. "
         f"By number of operators; {tests} test problems a length, fewer where few exist; greedy decoding. "
         f"Chance for an answer is {1 / problems.arithmetic.modulus:.0%}.",
     )

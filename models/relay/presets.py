@@ -49,14 +49,14 @@ def laptop() -> RelayConfig:
     return RelayConfig(
         data=ArithmeticData(),
         teacher=TeacherConfig(
-            max_steps=2000,
+            max_steps=3000,
             batch_size=64,
             network=network.but(rope_base=100.0),
-            optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=45, decay_steps=1955),
+            optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=45, decay_steps=2955),
             alibi_slopes=(8.0, 4.0, 2.0, 1.0),
             supervised_pads="all",
             left_pads=3,
-            curriculum_loss=0.1,
+            curriculum_loss=0.03,
         ),
         student=StudentConfig(
             max_steps=2500,
