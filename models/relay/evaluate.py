@@ -205,8 +205,8 @@ def _headline(problems: Problems, scores: Scores) -> Table:
         title="Right within training, at the labelled lengths, and beyond them",
         columns=(
             "model",
-            *(f"answers, {_span(group)}" for group in groups),
-            *(f"chains, {_span(group)}" for group in groups),
+            *(f"answers {_span(group)}" for group in groups),
+            *(f"chains {_span(group)}" for group in groups),
         ),
         rows=tuple(
             (
