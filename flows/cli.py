@@ -172,9 +172,9 @@ def list_versions(
     elif not versions:
         _out.print("nothing is published yet; next: orchard run relay --preset tiny", highlight=False)
     else:
-        columns = ("version", "stages", "published", "preset", "seed", "summary")
+        columns = ("version", "stages", "published", "preset", "seed", "run")
         rows = [
-            (f"{v.name}@{v.version}", ", ".join(v.stages), v.published, v.preset, str(v.seed), v.summary)
+            (f"{v.name}@{v.version}", ", ".join(v.stages), v.published[:16], v.preset, str(v.seed), v.run_key)
             for v in versions
         ]
         _out.print(_rich("", columns, rows))

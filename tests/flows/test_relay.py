@@ -74,7 +74,7 @@ def test_from_nothing_to_a_version_that_anyone_can_pull(home: Path, tmp_path: Pa
         assert orchard("pull", spec, "--out", str(out)).returncode == 0
         assert orchard("verify", str(out)).returncode == 0
         assert (out / "report.html").read_text() == page
-    plain = [sys.executable, "-m", "dvc", "artifacts", "get", str(home / "registry.git"), "relay"]
+    plain = [sys.executable, "-m", "dvc", "artifacts", "get", f"file://{home}/registry.git", "relay"]
     subprocess.run([*plain, "--rev", "v0.1.0", "-o", str(tmp_path / "plain")], check=True, cwd=tmp_path)
     assert (tmp_path / "plain" / "manifest.json").read_bytes() == (out / "manifest.json").read_bytes()
     missing = orchard("pull", "relay@v0.2.0")
