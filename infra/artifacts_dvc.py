@@ -12,8 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 from infra import manifests
 from infra.artifacts_remote import DamagedObject, FolderRemote, Remote, S3Remote, check_object, key_of, read_small
@@ -86,7 +85,11 @@ def files_of(remote: Remote, directory: str) -> dict[str, str]:
     where = f"the directory object {directory} in {remote.url}"
     try:
         files = {entry["relpath"]: entry["md5"] for entry in json.loads(read_small(remote, directory))}
-        bad = [name for name, md5 in files.items() if not _stays_inside(name) or not re.fullmatch("[0-9a-f]{32}", md5)]
+        bad = [
+            name
+            for name, md5 in files.items()
+            if not manifests.stays_inside(name) or not re.fullmatch("[0-9a-f]{32}", md5)
+        ]
     except (ValueError, KeyError, TypeError):
         raise RegistryError(
             f"{where} is not what DVC writes\nrestore it from a backup of the remote, or publish the run again"
@@ -211,10 +214,3 @@ def _dvc(place: Path, program: str, name: str, seconds: float) -> None:
         raise RegistryError(
             "\n".join([f"DVC could not push {name}", *said[-6:], "see whether the remote answers: orchard doctor"])
         )
-
-
-def _stays_inside(name: Any) -> bool:
-    if not isinstance(name, str) or not name or "\\" in name or "\0" in name:
-        return False
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and path.as_posix() == name and name != "."

@@ -98,12 +98,11 @@ def _ports() -> Check:
 
 
 def _ray() -> Check:
-    address = settings().ray_address
-    if not address:
-        refused = preflight.problem(launch.require_feasible, LAPTOP)
-        return Check("ray", "fail", refused) if refused else Check("ray", "ok", "local, started by each run; auth on")
     if refused := preflight.problem(launch.require_feasible, LAPTOP):
         return Check("ray", "fail", refused)
+    address = settings().ray_address
+    if not address:
+        return Check("ray", "ok", "local, started by each run; auth on")
     if launch.asks_for_token(address):
         return Check("ray", "ok", f"{address}, auth on")
     return Check("ray", "warn", f"{address}, auth off: whoever reaches it can run code there")

@@ -52,10 +52,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, NotADirectoryError) as error:
         raise ManifestError(f"{folder / MANIFEST} is not a manifest: {error}") from None
     for name in names:
-        parts = PurePosixPath(name).parts
-        if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name or "\0" in name:
+        if not stays_inside(name):
             raise ManifestError(f"{folder / MANIFEST} names '{name}', which lies outside of the folder")
     return manifest
+
+
+def stays_inside(name: Any) -> bool:
+    """Whether a path from elsewhere names a file below the folder it is put in, in the one way to write it."""
+    if not isinstance(name, str) or not name or "\\" in name or "\0" in name:
+        return False
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and path.as_posix() == name and name != "."
 
 
 def verify(folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.common.contract import LearnerState, Metrics, World
-from models.relay.arithmetic import EOS, PAD, Tokens
+from models.relay.arithmetic import EOS, PAD, Tokens, operators_in
 from models.relay.batches import draw_rounds_batch, flush_right
 from models.relay.config import TeacherConfig
 from models.relay.network import LoopedTransformer
@@ -168,7 +168,7 @@ def work_off(network: LoopedTransformer, problems_BL: Tokens) -> Tokens:
     The loop runs once for each operator. The last round is the bare answer, for which the answer's own head speaks.
     """
     device = next(network.parameters()).device
-    iterations = (problems_BL.shape[1] - 2) // 2
+    iterations = operators_in(problems_BL)
     padded_BS = torch.from_numpy(flush_right(problems_BL, problems_BL.shape[1] + 1)).long().to(device)
     logits_TBSV, answer_logits_BV = network(padded_BS, iterations)
     shown_TBS = logits_TBSV.argmax(dim=-1).to(torch.uint8).cpu().numpy()
