@@ -13,7 +13,7 @@ from models.relay.batches import CONTINUED, STUDENT, Labels, draw_chains_batch
 from models.relay.config import StudentConfig
 from models.relay.network import Decoder
 from models.relay.problems import Problems
-from models.relay.schedule import Convergence, learning_rate, make_optimizer
+from models.relay.schedule import Descent
 
 
 def chain_loss(logits_BSV: Tensor, next_tokens_BS: Tensor, supervised_BS: Tensor, supervised: float) -> Tensor:
@@ -39,37 +39,26 @@ class StudentLearner:
         network = Decoder(config.network, len(self.problems.arithmetic.vocabulary))
         if world.start_from is not None:
             network.load_state_dict(load_weights(world.start_from))
-        self.engine = world.make_engine(
-            network,
-            lambda parameters: make_optimizer(config.optimizer, parameters),
-            clip_norm=config.optimizer.clip_norm,
-        )
-        self.convergence = Convergence(config.optimizer, config.max_steps)
-        self.steps_done = 0
+        self.descent = Descent(network, config.optimizer, config.max_steps, world)
         self.finished = False
 
     def step(self) -> Metrics:
-        config, world = self.config, self.world
+        config, world, step = self.config, self.world, self.descent.steps_done
         batch = draw_chains_batch(
-            self.problems, self.labels, config.batch_size, config.new_share, world.seed, self.stream, self.steps_done
+            self.problems, self.labels, config.batch_size, config.new_share, world.seed, self.stream, step
         )
         mine = world.share(config.batch_size)
         tokens_BS = torch.from_numpy(batch.tokens_BS[mine]).long().to(world.device)
         supervised_BS = torch.from_numpy(batch.supervised_BS[mine]).to(world.device)
 
-        logits_BSV = self.engine(tokens_BS[:, :-1])
+        logits_BSV = self.descent.engine(tokens_BS[:, :-1])
         loss = chain_loss(logits_BSV, tokens_BS[:, 1:], supervised_BS, float(batch.supervised_BS.sum()) / world.size)
 
-        rate = learning_rate(config.optimizer, self.steps_done, self.convergence.decay_from)
-        self.engine.set_learning_rate(rate)
-        self.engine.backward(loss)
-        gradient_norm = self.engine.step()
-        self.steps_done += 1
-
+        rate, gradient_norm = self.descent.update(loss)
         mean_loss = float(world.mean(loss.detach().float()))
         if batch.length == max(self.problems.train_lengths):
-            self.convergence.take(mean_loss, self.steps_done)
-        self.finished = self.convergence.over(self.steps_done)
+            self.descent.convergence.take(mean_loss, self.descent.steps_done)
+        self.finished = self.descent.over
         return {
             "loss": mean_loss,
             "operators": float(batch.length),
@@ -78,22 +67,14 @@ class StudentLearner:
         }
 
     def state_dict(self) -> LearnerState:
-        engine = self.engine.state_dict()
-        shared = {
-            "engine": engine.shared,
-            "steps_done": self.steps_done,
-            "convergence": self.convergence.state_dict(),
-        }
-        return LearnerState(shared=shared, own=engine.own)
+        return self.descent.state_dict()
 
     def load_state_dict(self, state: LearnerState) -> None:
-        self.engine.load_state_dict(LearnerState(shared=state.shared["engine"], own=state.own))
-        self.steps_done = state.shared["steps_done"]
-        self.convergence.load_state_dict(state.shared["convergence"])
-        self.finished = self.convergence.over(self.steps_done)
+        self.descent.load_state_dict(state)
+        self.finished = self.descent.over
 
     def weights(self) -> dict[str, Tensor]:
-        return self.engine.weights()
+        return self.descent.engine.weights()
 
     def _read_labels(self) -> Labels | None:
         if not self.config.new_share:

@@ -15,7 +15,7 @@ from models.relay.batches import draw_rounds_batch, flush_right
 from models.relay.config import TeacherConfig
 from models.relay.network import LoopedTransformer
 from models.relay.problems import Problems
-from models.relay.schedule import Convergence, learning_rate, make_optimizer
+from models.relay.schedule import Descent
 
 
 def round_loss(logits_TBSV: Tensor, rounds_TBS: Tensor, supervised_TBS: Tensor, supervised_T: Tensor) -> Tensor:
@@ -78,29 +78,23 @@ class TeacherLearner:
         self.problems = Problems.read(world.inputs["problems"])
         vocabulary = len(self.problems.arithmetic.vocabulary)
         network = LoopedTransformer(config.network, vocabulary, config.alibi_slopes)
-        self.engine = world.make_engine(
-            network,
-            lambda parameters: make_optimizer(config.optimizer, parameters),
-            clip_norm=config.optimizer.clip_norm,
-        )
+        self.descent = Descent(network, config.optimizer, config.max_steps, world)
         self.curriculum = RoundCurriculum(
             max(self.problems.train_lengths), config.curriculum_loss, config.curriculum_window
         )
-        self.convergence = Convergence(config.optimizer, config.max_steps)
-        self.steps_done = 0
         self.finished = False
 
     def step(self) -> Metrics:
-        config, world = self.config, self.world
+        config, world, step = self.config, self.world, self.descent.steps_done
         batch = draw_rounds_batch(
-            self.problems, config.batch_size, config.left_pads, config.supervised_pads, world.seed, self.steps_done
+            self.problems, config.batch_size, config.left_pads, config.supervised_pads, world.seed, step
         )
         rounds = min(batch.length, self.curriculum.unrolled)
         mine = world.share(config.batch_size)
         supervised = batch.supervised_TBS[:rounds]
         supervised_T = self._on_device(supervised.sum(axis=(1, 2))) / world.size
 
-        logits_TBSV, answer_logits_BV = self.engine(self._on_device(batch.problems_BS[mine]), rounds)
+        logits_TBSV, answer_logits_BV = self.descent.engine(self._on_device(batch.problems_BS[mine]), rounds)
         rounds_loss = round_loss(
             logits_TBSV,
             self._on_device(batch.rounds_TBS[:rounds, mine]),
@@ -112,20 +106,15 @@ class TeacherLearner:
         answers_loss = reached * answer_loss(answer_logits_BV, self._on_device(batch.answers_B[mine]))
         loss = answers_loss + config.round_weight * rounds_loss
 
-        rate = learning_rate(config.optimizer, self.steps_done, self.convergence.decay_from)
-        self.engine.set_learning_rate(rate)
-        self.engine.backward(loss)
-        gradient_norm = self.engine.step()
-        self.steps_done += 1
-
+        rate, gradient_norm = self.descent.update(loss)
         mean_loss, mean_rounds_loss, mean_answers_loss = world.mean(
             torch.stack([loss, rounds_loss, answers_loss]).detach().float()
         ).tolist()
         unrolled = self.curriculum.unrolled
         self.curriculum.take(mean_rounds_loss, batch.length)
         if rounds == max(self.problems.train_lengths):
-            self.convergence.take(mean_loss, self.steps_done)
-        self.finished = self.convergence.over(self.steps_done)
+            self.descent.convergence.take(mean_loss, self.descent.steps_done)
+        self.finished = self.descent.over
         return {
             "loss": mean_loss,
             "round_loss": mean_rounds_loss,
@@ -137,24 +126,15 @@ class TeacherLearner:
         }
 
     def state_dict(self) -> LearnerState:
-        engine = self.engine.state_dict()
-        shared = {
-            "engine": engine.shared,
-            "steps_done": self.steps_done,
-            "curriculum": self.curriculum.state_dict(),
-            "convergence": self.convergence.state_dict(),
-        }
-        return LearnerState(shared=shared, own=engine.own)
+        return self.descent.state_dict(curriculum=self.curriculum.state_dict())
 
     def load_state_dict(self, state: LearnerState) -> None:
-        self.engine.load_state_dict(LearnerState(shared=state.shared["engine"], own=state.own))
-        self.steps_done = state.shared["steps_done"]
+        self.descent.load_state_dict(state)
         self.curriculum.load_state_dict(state.shared["curriculum"])
-        self.convergence.load_state_dict(state.shared["convergence"])
-        self.finished = self.convergence.over(self.steps_done)
+        self.finished = self.descent.over
 
     def weights(self) -> dict[str, Tensor]:
-        return self.engine.weights()
+        return self.descent.engine.weights()
 
     def _on_device(self, values: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(values))
