@@ -19,6 +19,9 @@ class Cluster(Config):
         default=1, description="threads of a worker, and the cores asked of Ray for it"
     )
     gpus_per_worker: NonNegativeInt = Field(default=0, le=1, description="GPUs of a worker; 0 trains on processors")
+    memory_gib_per_worker: float | None = Field(
+        default=None, gt=0.0, description="of a worker's device; None: this machine's memory, shared by its workers"
+    )
     zero_stage: Literal[0, 1, 2, 3] = Field(default=0, description="how DeepSpeed spreads state over the workers")
     precision: Literal["fp32", "bf16"] = "fp32"
     engine: Literal["deepspeed", "torch"] = Field(default="deepspeed", description="torch: the twin without DeepSpeed")
@@ -59,11 +62,17 @@ class Cluster(Config):
 
 
 LAPTOP = Cluster(name="laptop", workers=2)
-ONE_GPU = Cluster(name="one-gpu", workers=1, cpus_per_worker=4, gpus_per_worker=1, precision="bf16", zero_stage=1)
-NODE_8 = Cluster(name="node-8", workers=8, cpus_per_worker=8, gpus_per_worker=1, precision="bf16", zero_stage=1)
-CLUSTER = Cluster(
-    name="cluster", workers=32, cpus_per_worker=8, gpus_per_worker=1, precision="bf16", zero_stage=2, max_failures=10
+ONE_GPU = Cluster(
+    name="one-gpu",
+    workers=1,
+    cpus_per_worker=4,
+    gpus_per_worker=1,
+    memory_gib_per_worker=80,
+    precision="bf16",
+    zero_stage=1,
 )
+NODE_8 = ONE_GPU.but(name="node-8", workers=8, cpus_per_worker=8)
+CLUSTER = NODE_8.but(name="cluster", workers=32, zero_stage=2, max_failures=10)
 
 _ALL = {cluster.name: cluster for cluster in (LAPTOP, ONE_GPU, NODE_8, CLUSTER)}
 

@@ -18,10 +18,30 @@ def engine_factory(cluster: Cluster, device: torch.device) -> EngineFactory:
     """What a stage calls to get its engine on this cluster."""
     kind = DeepSpeedEngine if cluster.engine == "deepspeed" else TorchEngine
 
-    def make_engine(module: nn.Module, optimizer: OptimizerFactory, *, clip_norm: float | None = None) -> Engine:
-        return kind(module.to(device), optimizer, clip_norm=clip_norm, cluster=cluster)
+    def make_engine(
+        module: nn.Module,
+        optimizer: OptimizerFactory,
+        *,
+        clip_norm: float | None = None,
+        full_precision: bool = False,
+    ) -> Engine:
+        fits = _for_module(cluster, module, full_precision=full_precision)
+        return kind(module.to(device), optimizer, clip_norm=clip_norm, cluster=fits)
 
     return make_engine
+
+
+def _for_module(cluster: Cluster, module: nn.Module, *, full_precision: bool) -> Cluster:
+    """The cluster as this module can use it; see `EngineFactory`."""
+    if _is_float64(module):
+        return cluster.but(precision="fp32", zero_stage=0)
+    if full_precision:
+        return cluster.but(precision="fp32", zero_stage=min(cluster.zero_stage, 2))
+    return cluster
+
+
+def _is_float64(module: nn.Module) -> bool:
+    return any(parameter.dtype == torch.float64 for parameter in module.parameters())
 
 
 class TorchEngine:
@@ -60,15 +80,19 @@ class TorchEngine:
         self.module.load_state_dict(state.shared["module"])
         self.optimizer.load_state_dict(state.shared["optimizer"])
 
+    def optimizer_state(self, name: str) -> list[Tensor]:
+        return _state_of(self.optimizer, self.module, name)
+
     def weights(self) -> dict[str, Tensor]:
-        return _float32_copies(self.module)
+        return _copies(self.module)
 
 
 class DeepSpeedEngine:
     """DeepSpeed's engine at the cluster's ZeRO stage and precision.
 
     At stage 0 every rank holds everything, and a checkpoint loads on any number of workers. From stage 1 on, each
-    rank's part of the optimizer (at 3, of the weights too) is its own.
+    rank's part of the optimizer (at 3, of the weights too) is its own. Those parts are float32, so that a float64
+    module runs at stage 0.
     """
 
     def __init__(
@@ -84,12 +108,18 @@ class DeepSpeedEngine:
             dist_init_required=False,
         )
         self.module: nn.Module = self.engine.module
+        # DeepSpeed refuses to average float64 gradients (its accelerators do not name the type), and would send them
+        # in float32: they are averaged here.
+        self.averages_itself = _is_float64(self.module)
+        self.engine.enable_backward_allreduce = not self.averages_itself
 
     def __call__(self, *inputs: Any) -> Any:
         return self.engine(*inputs)
 
     def backward(self, loss: Tensor) -> None:
         self.engine.backward(loss)  # averages the gradient over the ranks, too
+        if self.averages_itself:
+            _average([p.grad for p in self.module.parameters() if p.grad is not None])
 
     def step(self) -> float:
         if self.zero_stage == 0:
@@ -120,9 +150,28 @@ class DeepSpeedEngine:
         else:  # DeepSpeed wants a list with every rank's part and reads this rank's
             self.optimizer.load_state_dict([state.own["optimizer"]] * dist.get_world_size())
 
+    def optimizer_state(self, name: str) -> list[Tensor]:
+        if self.zero_stage == 0:
+            return _state_of(self.optimizer, self.module, name)
+        if not self.optimizer.optimizer.state:
+            return _zeros(self.module)
+        if self.zero_stage < 3:
+            # DeepSpeed ties parameters to the state that it finds at its first step: not yet, or not any more, to
+            # the one that was loaded.
+            self.optimizer._hp_optimizer_states_linked = False
+            self.optimizer._lazy_init_hp_params_optimizer_state()
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        full = []
+        for parameter in self.module.parameters():
+            state = safe_get_full_optimizer_state(parameter, name)
+            assert state is not None, f"the optimizer holds no '{name}'"
+            full.append(state)
+        return full
+
     def weights(self) -> dict[str, Tensor]:
         if self.zero_stage == 0:
-            return _float32_copies(self.module)
+            return _copies(self.module)
         from deepspeed.utils import safe_get_full_fp32_param
 
         full = {}
@@ -179,5 +228,23 @@ def _average(gradients: list[Tensor]) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
-def _float32_copies(module: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().to("cpu", torch.float32).clone() for name, value in module.named_parameters()}
+def _state_of(optimizer: torch.optim.Optimizer, module: nn.Module, name: str) -> list[Tensor]:
+    """In full; zeros for a parameter that no step has changed."""
+    if not optimizer.state:
+        return _zeros(module)
+    found = [optimizer.state.get(parameter, {}).get(name) for parameter in module.parameters()]
+    assert any(state is not None for state in found), f"the optimizer holds no '{name}'"
+    return [zeros if state is None else state for state, zeros in zip(found, _zeros(module), strict=True)]
+
+
+def _zeros(module: nn.Module) -> list[Tensor]:
+    """Zeros like the parameters, whose shapes ZeRO 3 keeps aside."""
+    return [p.new_zeros(getattr(p, "ds_shape", p.shape)) for p in module.parameters()]
+
+
+def _copies(module: nn.Module) -> dict[str, Tensor]:
+    """Copies on the CPU in float32, or in float64 where the module's are."""
+    return {
+        name: value.detach().to("cpu", torch.promote_types(value.dtype, torch.float32)).clone()
+        for name, value in module.named_parameters()
+    }

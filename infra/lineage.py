@@ -31,8 +31,13 @@ def hardware() -> dict[str, Any]:
         "python": platform.python_version(),
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "memory_gib": round(memory_gib(), 1),
     }
+
+
+def memory_gib() -> float:
+    """All memory of this machine."""
+    return psutil.virtual_memory().total / 2**30
 
 
 def process_start() -> float:

@@ -1,12 +1,13 @@
 """All that can be known to fail before a run begins: config, cluster, disk, Ray, registry, the run key's past."""
 
+import json
 import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from infra import artifacts, clusters, launch
+from infra import artifacts, clusters, launch, lineage
 from infra.clusters import Cluster
 from infra.runs import RunFolder
 from infra.settings import settings
@@ -28,10 +29,12 @@ def open_run(
     shape = clusters.named(cluster)
     config = workloads.preset(workload, preset).with_overrides(overrides)
     check_batches(config, shape)
+    check_memory(config, shape)
     folder = RunFolder(run_key, shape.storage)
     require_space(shape.storage or settings().home)
     launch.require_feasible(shape)
     artifacts.require_access()
+    require_parent(config)
     folder.claim({"workload": workload, "seed": seed, "config": config.model_dump(mode="json")})
     return config, shape
 
@@ -40,6 +43,29 @@ def check_batches(config: WorkloadConfig, cluster: Cluster) -> None:
     """Raises ConfigError where a stage of the workload cannot be trained on the cluster."""
     for name, stage in config.trained_stages().items():
         cluster.check(stage, name)
+
+
+def check_memory(config: WorkloadConfig, cluster: Cluster) -> None:
+    """Raises ConfigError where a stage is known to need more memory than a worker has."""
+    has = (cluster.memory_gib_per_worker or lineage.memory_gib() / cluster.workers) * 2**30
+    for name, stage in config.trained_stages().items():
+        needs = stage.bytes_per_worker(cluster.workers)
+        if needs > has:
+            fits = stage.batch_size
+            while fits > cluster.workers and stage.but(batch_size=fits).bytes_per_worker(cluster.workers) > has:
+                fits = fits // 2 // cluster.workers * cluster.workers
+            raise ConfigError(
+                f"{name}: a batch of {stage.batch_size} needs {needs / 2**30:.3g} GiB on each worker, and a worker of "
+                f"{cluster.name} has {has / 2**30:.3g} GiB\n"
+                f"fits: a batch of {fits}\ntry: --set {name}.batch_size={fits}"
+            )
+
+
+def require_parent(config: WorkloadConfig) -> None:
+    """Raises RegistryError where the version that the run begins with cannot be had, ConfigError where it is no fit."""
+    if spec := config.parent():
+        version = artifacts.pull(spec)
+        config.check_parent(json.loads((version.folder / "config.json").read_text()))
 
 
 def require_space(folder: Path) -> None:

@@ -4,12 +4,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+from infra.axes import digits, number_text
+from infra.ramps import dark_rules
 from infra.svg import draw_svg
-from models.common.report import Curve, Figure, Report, Table
+from infra.svg_maps import draw_maps_svg
+from models.common.report import Cells, Curve, Drawing, Figure, Map, MapRow, Report, Table
 
 _TEMPLATE = "report_page.html.jinja"
 _WIDE, _NARROW = (760, 380), (360, 290)  # a figure is drawn twice, since shrunk letters cannot be read
 _MOST_ROWS = 120  # of a figure's table of numbers; a training curve has thousands
+_MOST_CELLS = 3000  # of all tables under one figure of maps
 _NUMBER = re.compile(r"[<>≤≥≈~]?\s*[-+−]?[\d,]*\.?\d+(e[-+]?\d+)?\s*(%|s|h|x|×|k|M|pts?|points)?(\s*±.*)?")
 
 
@@ -33,36 +37,81 @@ def write_page(report: Report, lineage: dict[str, Any], file: Path) -> None:
     figures = [
         {
             "figure": figure,
-            "wide": Markup(draw_svg(figure, f"figure-{place}-wide", *_WIDE)),  # noqa: S704 draw_svg escapes its texts
-            "narrow": Markup(draw_svg(figure, f"figure-{place}-narrow", *_NARROW)),  # noqa: S704
-            "numbers": _numbers(figure),
+            "wide": Markup(_draw(figure, f"figure-{place}-wide", _WIDE)),  # noqa: S704 both escape their texts
+            "narrow": Markup(_draw(figure, f"figure-{place}-narrow", _NARROW)),  # noqa: S704
+            "numbers": [_numbers(figure)] if isinstance(figure, Figure) else _map_numbers(figure),
         }
         for place, figure in enumerate(report.figures)
     ]
-    page = environment.get_template(_TEMPLATE).render(report=report, figures=figures, lineage=lineage)
+    has_maps = any(not isinstance(figure, Figure) for figure in report.figures)
+    ramps = Markup(dark_rules() if has_maps else "")  # noqa: S704 colours and class names of our own
+    page = environment.get_template(_TEMPLATE).render(report=report, figures=figures, lineage=lineage, ramps=ramps)
     file.write_text(page, encoding="utf-8")
 
 
+def _draw(figure: Drawing, name: str, size: tuple[int, int]) -> str:
+    return draw_svg(figure, name, *size) if isinstance(figure, Figure) else draw_maps_svg(figure, name, size[0])
+
+
 def _numbers(figure: Figure) -> Table:
-    """The figure's points as a table: a row for each x, a column for each curve."""
-    xs = sorted({x for curve in figure.curves for x in curve.x})
+    """The figure's points as a table: a row for each x, a column for each curve; a fit's points say nothing new."""
+    curves = [curve for curve in figure.curves if curve.style != "fit"]
+    xs = sorted({x for curve in curves for x in curve.x})
     stride = -(-len(xs) // _MOST_ROWS) or 1
     shown = xs[::stride]
-    points = [_points(curve) for curve in figure.curves]
+    points = [_points(curve) for curve in curves]
+    x_digits = max(6, digits(xs))
+    levels = [(level.label, number_text(level.value, digits([y for curve in curves for y in curve.y] + [level.value])),
+               level.error) for level in figure.levels]  # fmt: skip
+    told = [f"Every {stride}th point of {len(xs)}."] if stride > 1 else []
+    told += [f"{label}: {value}{f' ± {error:.2g}' if error else ''}." for label, value, error in levels]
     return Table(
         title=figure.title,
-        columns=(figure.x_label, *(curve.label for curve in figure.curves)),
-        rows=tuple((f"{x:.6g}", *(point.get(x, "") for point in points)) for x in shown),
-        caption=f"Every {stride}th point of {len(xs)}." if stride > 1 else "",
+        columns=(figure.x_label, *(curve.label for curve in curves)),
+        rows=tuple((f"{x:.{x_digits}g}", *(point.get(x, "") for point in points)) for x in shown),
+        caption=" ".join(told),
     )
 
 
 def _points(curve: Curve) -> dict[float, str]:
-    values = [f"{y:.4g}" for y in curve.y]
+    """The curve's values as text, by x; where several stand at one x, one after the other."""
+    shown = digits(curve.y)
+    values = [f"{y:.{shown}g}" for y in curve.y]
     if curve.low:
         intervals = zip(values, curve.low, curve.high, strict=True)
-        values = [f"{value} [{low:.4g}, {high:.4g}]" for value, low, high in intervals]
-    return dict(zip(curve.x, values, strict=True))
+        values = [f"{value} [{low:.{shown}g}, {high:.{shown}g}]" for value, low, high in intervals]
+    told: dict[float, str] = {}
+    for x, value in zip(curve.x, values, strict=True):
+        told[x] = f"{told[x]}; {value}" if x in told else value
+    return told
+
+
+def _map_numbers(drawing: Map | MapRow) -> list[Table]:
+    """The cells of each map as a table, as many maps as a page has room for."""
+    maps = drawing.maps if isinstance(drawing, MapRow) else (drawing,)
+    sizes = [one.shape[0] * one.shape[1] for one in maps]
+    shown = [one for place, one in enumerate(maps) if sum(sizes[: place + 1]) <= _MOST_CELLS]
+    tables = [_cells(one, one.title, one.values) for one in shown]
+    tables += [_cells(one, f"{one.title}: {one.marks.label}", one.marks.values) for one in shown if one.marks]
+    if len(shown) < len(maps):
+        note = f"{len(maps) - len(shown)} of {len(maps)} maps have too many cells for this page; report.json has them."
+        tables.append(Table(title="", columns=(), rows=(), caption=note))
+    return tables
+
+
+def _cells(one: Map, title: str, values: Cells) -> Table:
+    rows, columns = one.shape
+    least = digits([value for row in values for value in row if value is not None])
+    corner = " / ".join(part for part in (one.y_label, one.x_label) if part)
+    return Table(
+        title=title,
+        columns=(corner, *(one.column_labels or (str(column + 1) for column in range(columns)))),
+        rows=tuple(
+            (label, *("" if value is None else number_text(value, least) for value in row))
+            for label, row in zip(one.row_labels or map(str, range(1, rows + 1)), values, strict=True)
+        ),
+        caption=one.unit if values is one.values else "",
+    )
 
 
 def _words(key: str) -> str:

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor
 
-from infra import manifests
+from infra import collectives, manifests
 from infra.checkpoints import CheckpointStore
 from infra.clusters import Cluster
 from infra.engine import engine_factory
@@ -135,7 +135,11 @@ def make_world(request: StageRequest, cluster: Cluster) -> World:
         inputs=request.inputs,
         start_from=request.start_from,
         make_engine=engine_factory(cluster, device),
-        mean=_mean,
+        mean=collectives.mean,
+        sum=collectives.total,
+        gather=collectives.gather,
+        exchange=collectives.exchange,
+        clock=time.monotonic,
     )
 
 
@@ -145,14 +149,6 @@ def _device(cluster: Cluster) -> torch.device:
     device = torch.device("cuda", local_rank() if torch.cuda.device_count() > 1 else 0)
     torch.cuda.set_device(device)
     return device
-
-
-def _mean(value: Tensor) -> Tensor:
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return value.detach()
-    total = value.detach().clone()
-    dist.all_reduce(total)
-    return total / dist.get_world_size()
 
 
 class _Events:

@@ -60,8 +60,18 @@ class Engine(Protocol):
 
     def load_state_dict(self, state: LearnerState) -> None: ...
 
+    def optimizer_state(self, name: str) -> list[Tensor]:
+        """What the optimizer holds under `name` for each parameter, in the order of `module.parameters()`.
+
+        In full on every rank, and zeros before the first step; called on every rank. Read it, do not write to it.
+        """
+        ...
+
     def weights(self) -> dict[str, Tensor]:
-        """The full weights in float32 on the CPU, by parameter name; called on every rank."""
+        """The full weights on the CPU, by parameter name; called on every rank.
+
+        In float32, or in float64 where the module holds them so.
+        """
         ...
 
 
@@ -72,8 +82,14 @@ class EngineFactory(Protocol):
         optimizer: Callable[[Any], torch.optim.Optimizer],
         *,
         clip_norm: float | None = None,
+        full_precision: bool = False,
     ) -> Engine:
-        """An engine for `module`; `optimizer` makes the optimizer from the module's parameters (or groups)."""
+        """An engine for `module`; `optimizer` makes the optimizer from the module's parameters (or groups).
+
+        full_precision: the module computes in its own precision and every rank can read its weights, whatever the
+        cluster says: no bf16, and ZeRO 2 where the cluster has 3. For a learner that works out its own update from
+        `module`. A float64 module is run so anyhow, and at ZeRO 0, as DeepSpeed's partitions are float32.
+        """
         ...
 
 
@@ -83,7 +99,12 @@ class World:
 
     inputs: folders that earlier stages wrote, by the name the flow gave them; their manifests are verified.
     start_from: folder of the stage whose weights this one continues, or None. Read it with `load_weights`.
-    mean: the mean of a scalar or tensor over all ranks, the same on each.
+    mean, sum: of a scalar or tensor over all ranks, the same on each.
+    gather: the rows of all ranks along dimension 0 in the order of ranks, the same on each; equally many from each.
+    exchange: from this rank's rows of a matrix [rows, columns] to this rank's columns of all rows. Rows come in the
+        order of ranks, equally many from each; columns are split as `torch.tensor_split` does.
+    All four are called on every rank, return detached tensors, and are the identity where there is one rank.
+    clock: seconds from some moment on, for what is measured and reported; nothing that is learnt may depend on it.
     """
 
     rank: int
@@ -94,6 +115,10 @@ class World:
     start_from: Path | None
     make_engine: EngineFactory
     mean: Callable[[Tensor], Tensor]
+    sum: Callable[[Tensor], Tensor]
+    gather: Callable[[Tensor], Tensor]
+    exchange: Callable[[Tensor], Tensor]
+    clock: Callable[[], float]
 
     def share(self, batch_size: int) -> slice:
         """This rank's rows of a global batch: every rank draws the same batch and takes its own part."""
@@ -147,6 +172,10 @@ class StageConfig(Config):
         """The learner at step 0. Import torch and the learner here, so that reading a config does not."""
         raise NotImplementedError
 
+    def bytes_per_worker(self, workers: int) -> int:
+        """Memory that a worker of so many needs beyond its code, as far as it can be told ahead; 0 where it cannot."""
+        return 0
+
     def rehearse(self, folder: Path) -> Inputs:
         """Writes inputs just large enough to try this stage alone, as `tests/test_contract.py` does."""
         raise NotImplementedError
@@ -176,3 +205,11 @@ class WorkloadConfig(Config):
     def trained_stages(self) -> dict[str, StageConfig]:
         """The stages to train, by field name."""
         return {field: value for field, value in self if isinstance(value, StageConfig)}
+
+    def parent(self) -> str | None:
+        """The published version, NAME@VERSION, whose weights the training begins with; None: it begins afresh."""
+        return None
+
+    def check_parent(self, config: Mapping[str, Any]) -> None:
+        """Raises ConfigError where the training cannot begin with a version of this config."""
+        raise NotImplementedError

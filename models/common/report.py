@@ -1,34 +1,200 @@
-"""A report as data: numbers with error bars, curves, tables, samples. `infra/` draws it; workloads fill it."""
+"""A report as data: numbers with error bars, curves, maps, tables, samples. `infra/` draws it; workloads fill it."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Discriminator, Field, NonNegativeFloat, PositiveInt, Tag, model_validator
 
 from models.common.config import Config
 from models.common.errors import GateFailed
 
 
 class Curve(Config):
-    """One line of a figure; `low` and `high` are its interval, point by point, where there is one."""
+    """One line of a figure, or points; `low` and `high` are its interval, point by point, where there is one.
+
+    style: "line" joins the points, "points" leaves them apart with error bars, "fit" is a line without markers in the
+    colour of the curve before it. Raises ValidationError where the lengths differ or an interval is upside down.
+    """
 
     label: str
     x: tuple[float, ...]
     y: tuple[float, ...]
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
+    style: Literal["line", "points", "fit"] = "line"
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        points = len(self.x)
+        if len(self.y) != points:
+            raise ValueError(f"curve '{self.label}' has {points} x and {len(self.y)} y; give each x its y")
+        if self.low or self.high:
+            if not len(self.low) == len(self.high) == points:
+                found = f"{len(self.low)} low and {len(self.high)} high for {points} points"
+                raise ValueError(f"curve '{self.label}' has {found}; give both for every point, or neither")
+            for x, low, high in zip(self.x, self.low, self.high, strict=True):
+                if low > high:
+                    raise ValueError(
+                        f"curve '{self.label}' has low {low:g} above high {high:g} at x = {x:g}; swap them"
+                    )
+        return self
+
+
+class Level(Config):
+    """A value to compare with, drawn as a horizontal line; `error` is half the width of its band."""
+
+    label: str
+    value: float
+    error: NonNegativeFloat = 0.0
 
 
 class Figure(Config):
-    """Curves over one pair of axes; `shaded` marks the range of x that was trained on."""
+    """Curves over one pair of axes; `shaded` marks the range of x that was trained on.
+
+    Raises ValidationError where a range is empty or a logarithmic axis meets a value that is not above zero. The lower
+    end of an interval may reach zero: it is drawn down to where the axis ends.
+    """
 
     title: str
     x_label: str
     y_label: str
     curves: tuple[Curve, ...]
+    levels: tuple[Level, ...] = ()
+    x_range: tuple[float, float] | None = None
     y_range: tuple[float, float] | None = None
+    log_x: bool = False
     log_y: bool = False
     shaded: tuple[float, float] | None = None
     caption: str = ""
+
+    @model_validator(mode="after")
+    def _fits_its_axes(self) -> Self:
+        for name in ("x_range", "y_range", "shaded"):
+            span = getattr(self, name)
+            if span and not span[0] < span[1] and not (name == "shaded" and span[0] == span[1]):
+                raise ValueError(f"{name} is {span[0]:g} to {span[1]:g}; the first has to be the smaller")
+        for curve in self.curves:
+            for name, values in (("x", curve.x if self.log_x else ()), ("y", curve.y if self.log_y else ())):
+                _require_positive(f"curve '{curve.label}'", name, values)
+        if self.log_y:
+            _require_positive("levels", "y", [level.value for level in self.levels])
+        if self.log_x:
+            _require_positive("x_range", "x", self.x_range or ())
+            _require_positive("shaded", "x", self.shaded or ())
+        return self
+
+
+def _require_positive(whose: str, name: str, values: Sequence[float]) -> None:
+    for place, value in enumerate(values):
+        if value <= 0:
+            raise ValueError(
+                f"{whose}: {name} = {value:g} at place {place}, and a logarithmic axis begins above 0; "
+                f"leave it out, or set log_{name}=False"
+            )
+
+
+Cells = tuple[tuple[float | None, ...], ...]  # row by row from the top; None where there is no value
+
+
+class Marks(Config):
+    """A signed number for each cell of a map, drawn over its colour: an arrow up or down, or a disc or a ring.
+
+    The largest of them fills its cell; the others are smaller in proportion (arrows by length, circles by area).
+    """
+
+    label: str  # what they show, such as "spin"
+    values: Cells
+    shape: Literal["arrows", "circles"] = "arrows"
+
+
+class Map(Config):
+    """Values on a grid as colours; a diverging scale is symmetric about 0, a sequential one spans the values.
+
+    Raises ValidationError where rows, labels or marks do not fit together.
+    """
+
+    title: str
+    values: Cells
+    unit: str = ""  # what the colour says, such as "holes per site"; stands beside the scale
+    x_label: str = ""
+    y_label: str = ""
+    row_labels: tuple[str, ...] = ()
+    column_labels: tuple[str, ...] = ()
+    scale: Literal["sequential", "diverging"] = "sequential"
+    value_range: tuple[float, float] | None = None  # values beyond it take the colour of its end
+    marks: Marks | None = None
+    caption: str = ""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return len(self.values), len(self.values[0])
+
+    @model_validator(mode="after")
+    def _is_a_grid(self) -> Self:
+        if not self.values or not self.values[0]:
+            raise ValueError(f"map '{self.title}' has no cells; leave the map out, or give it values")
+        rows, columns = self.shape
+        for name, grid in (("values", self.values), ("marks", self.marks.values if self.marks else self.values)):
+            lengths = [len(row) for row in grid]
+            if lengths != [columns] * rows:
+                found = f"{name} of map '{self.title}' have rows of {_counts(lengths)}"
+                raise ValueError(f"{found}; give {rows} rows of {columns}")
+        for name, labels, cells in (
+            ("row_labels", self.row_labels, rows),
+            ("column_labels", self.column_labels, columns),
+        ):
+            if labels and len(labels) != cells:
+                raise ValueError(f"map '{self.title}' has {len(labels)} {name}; give {cells}, or none")
+        if self.value_range:
+            low, high = self.value_range
+            if not low < high or (self.scale == "diverging" and low != -high):
+                fits = "-a to a, as the scale is diverging" if self.scale == "diverging" else "a smaller number first"
+                raise ValueError(f"value_range of map '{self.title}' is {low:g} to {high:g}; give {fits}")
+        return self
+
+
+def _counts(lengths: Sequence[int]) -> str:
+    """Such as "3, 3, 2", cut short where there are many."""
+    shown = ", ".join(str(length) for length in lengths[:8])
+    return f"{shown}, ..." if len(lengths) > 8 else shown or "nothing"
+
+
+class MapRow(Config):
+    """Maps side by side, in as many rows as the page asks for; with a common scale one colour is one value in all.
+
+    columns: so many stand in a row where there is room, such as a layer's heads. Raises ValidationError where maps that
+    share a scale differ in its kind, unit or range.
+    """
+
+    title: str
+    maps: Annotated[tuple[Map, ...], Field(min_length=1)]
+    common_scale: bool = True
+    columns: PositiveInt | None = None
+    caption: str = ""
+
+    @model_validator(mode="after")
+    def _shares_a_scale(self) -> Self:
+        first = self.maps[0]
+        for other in self.maps[1:] if self.common_scale else ():
+            for name in ("scale", "unit", "value_range"):
+                if getattr(other, name) != getattr(first, name):
+                    found = f"maps '{first.title}' and '{other.title}' differ in {name}"
+                    raise ValueError(f"{found}; make it the same, or set common_scale=False")
+        return self
+
+
+def _kind(drawing: Any) -> str:
+    """Which of the drawings this is, by the field that only it has; JSON needs no name for it."""
+    has = drawing.__contains__ if isinstance(drawing, dict) else lambda field: hasattr(drawing, field)
+    return next((kind for field, kind in (("maps", "maps"), ("values", "map")) if has(field)), "figure")
+
+
+Drawing = Annotated[
+    Annotated[Figure, Tag("figure")] | Annotated[Map, Tag("map")] | Annotated[MapRow, Tag("maps")], Discriminator(_kind)
+]
 
 
 class Table(Config):
@@ -78,7 +244,7 @@ class Report(Config):
     metrics: dict[str, Any]
     gates: tuple[Gate, ...] = ()
     headline: Table | None = None  # the table that the terminal and the run page show
-    figures: tuple[Figure, ...] = ()  # the first one is the picture on the run page
+    figures: tuple[Drawing, ...] = ()  # the first one is the picture on the run page
     tables: tuple[Table, ...] = ()
     samples: tuple[Sample, ...] = ()
 

@@ -38,7 +38,6 @@ TRAINED = {  # curves of the stages, by the name of the input
     "control": "control",
 }
 
-_CURVE_POINTS = 100  # of a training curve in the report, each a mean over the steps before it
 _SAMPLES = 5
 
 
@@ -313,16 +312,10 @@ def _span(lengths: Sequence[int]) -> str:
 
 
 def _loss_curve(folder: Path, label: str) -> Curve:
-    """The stage's loss, thinned out by means over neighbouring steps."""
+    """The stage's loss, step by step."""
     curves = json.loads((folder / "curves.json").read_text())
-    at, loss = curves["steps"], curves["metrics"].get("loss", [])
-    stride = -(-len(at) // _CURVE_POINTS) or 1
-    ends = range(stride, len(at) + 1, stride)
-    return Curve(
-        label=label,
-        x=tuple(float(at[end - 1]) for end in ends),
-        y=tuple(sum(loss[end - stride : end]) / stride for end in ends),
-    )
+    loss = tuple(curves["metrics"].get("loss", ()))
+    return Curve(label=label, x=tuple(float(step) for step in curves["steps"][: len(loss)]), y=loss)
 
 
 def _samples(problems: Problems, written: Mapping[tuple[str, int], Tokens]) -> tuple[Sample, ...]:

@@ -29,9 +29,9 @@ def _batch(step: int) -> tuple[Tensor, Tensor]:
     return inputs, inputs.prod(1, keepdim=True) * 40
 
 
-def _engine(cluster: Cluster) -> Engine:
+def _engine(cluster: Cluster, kind: torch.dtype = torch.float32, **how: Any) -> Engine:
     make = engine_factory(cluster, torch.device("cpu"))
-    return make(_network(), lambda parameters: torch.optim.AdamW(parameters, lr=0.01), clip_norm=1.0)
+    return make(_network().to(kind), lambda parameters: torch.optim.AdamW(parameters, lr=0.01), clip_norm=1.0, **how)
 
 
 def _train(engine: Engine, steps: range, rank: int, size: int) -> list[tuple[float, float]]:
@@ -40,49 +40,69 @@ def _train(engine: Engine, steps: range, rank: int, size: int) -> list[tuple[flo
     for step in steps:
         inputs, targets = (part[rank * 12 // size : (rank + 1) * 12 // size] for part in _batch(step))
         kind = next(engine.module.parameters()).dtype
-        loss = (engine(inputs.to(kind)).float() - targets).square().mean()
+        found = engine(inputs.to(kind))
+        loss = (found.to(torch.promote_types(found.dtype, torch.float32)) - targets).square().mean()
         engine.backward(loss)
         seen.append((float(loss.detach()), engine.step()))
     return seen
 
 
-def _reference() -> tuple[dict[str, Tensor], list[float]]:
-    """Weights after, and gradient norms of, the same steps in plain torch on the whole batch."""
-    network = _network()
+def _reference(kind: torch.dtype = torch.float32) -> tuple[dict[str, Tensor], list[float], list[Tensor]]:
+    """Weights after, gradient norms of, and AdamW's mean gradients after the same steps on the whole batch."""
+    network = _network().to(kind)
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
     norms = []
     for step in range(STEPS):
         inputs, targets = _batch(step)
         optimizer.zero_grad()
-        (network(inputs) - targets).square().mean().backward()
+        (network(inputs.to(kind)) - targets).square().mean().backward()
         norms.append(float(torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)))
         optimizer.step()
-    return {name: value.detach().clone() for name, value in network.named_parameters()}, norms
+    weights = {name: value.detach().clone() for name, value in network.named_parameters()}
+    return weights, norms, [optimizer.state[parameter]["exp_avg"] for parameter in network.parameters()]
 
 
-def _all_engines(rank: int) -> dict[str, tuple[dict[str, Tensor], list[float]]]:
+def _all_engines(rank: int) -> dict[str, Any]:
     """Every engine on two ranks, in one pair of processes: starting DeepSpeed takes seconds."""
     shapes = {
         "torch": Cluster(name="t", workers=2, engine="torch"),
         **{f"zero-{stage}": Cluster(name="z", workers=2, zero_stage=stage) for stage in (0, 1, 2, 3)},
         "zero-2-bf16": Cluster(name="z", workers=2, zero_stage=2, precision="bf16"),
+        "torch-bf16": Cluster(name="t", workers=2, engine="torch", precision="bf16"),
     }
     results = {}
     for name, cluster in shapes.items():
         engine = _engine(cluster)
         norms = [norm for _, norm in _train(engine, range(STEPS), rank, 2)]
         results[name] = engine.weights(), norms
+    for name, cluster in shapes.items():
+        engine = _engine(cluster, full_precision=True)
+        before = engine.optimizer_state("exp_avg")
+        _train(engine, range(STEPS), rank, 2)
+        results[f"full {name}"] = engine.weights(), before, engine.optimizer_state("exp_avg")
+    for name in ("torch", "zero-0", "zero-2-bf16"):
+        engine = _engine(shapes[name], torch.float64)
+        _train(engine, range(STEPS), rank, 2)
+        results[f"float64 {name}"] = engine.weights(), engine.optimizer_state("exp_avg")
+    results["state at zero-3"] = _state_at_zero_3(rank)
     return results
 
 
+def _state_at_zero_3(rank: int) -> tuple[list[Tensor], list[Tensor]]:
+    engine = _engine(Cluster(name="z", workers=2, zero_stage=3))
+    before = engine.optimizer_state("exp_avg")
+    _train(engine, range(STEPS), rank, 2)
+    return before, engine.optimizer_state("exp_avg")
+
+
 @pytest.fixture(scope="module")
-def two_ranks() -> list[dict[str, tuple[dict[str, Tensor], list[float]]]]:
+def two_ranks() -> list[dict[str, Any]]:
     return run_ranks(_all_engines, 2)
 
 
 @pytest.mark.parametrize("name", ["torch", "zero-0", "zero-1", "zero-2", "zero-3"])
 def test_two_ranks_train_as_one_process_does_on_the_whole_batch(two_ranks: list[Any], name: str) -> None:
-    expected, norms = _reference()
+    expected, norms, _ = _reference()
     for results in two_ranks:
         weights, found_norms = results[name]
         assert weights.keys() == expected.keys()
@@ -92,15 +112,53 @@ def test_two_ranks_train_as_one_process_does_on_the_whole_batch(two_ranks: list[
 
 
 def test_bf16_trains_close_to_float32_and_publishes_float32(two_ranks: list[Any]) -> None:
-    expected, _ = _reference()
+    expected, _, _ = _reference()
     weights, _ = two_ranks[0]["zero-2-bf16"]
     for key, value in expected.items():
         assert weights[key].dtype == torch.float32
         torch.testing.assert_close(weights[key], value, rtol=0.1, atol=0.03)
 
 
-def _interrupted(rank: int, folder: str) -> dict[str, tuple[dict[str, Tensor], dict[str, Tensor]]]:
-    """For each ZeRO stage: weights of an unbroken training, and of one that was saved and loaded half-way."""
+_SHAPES = ["torch", "torch-bf16", "zero-0", "zero-1", "zero-2", "zero-2-bf16", "zero-3"]
+
+
+@pytest.mark.parametrize("name", _SHAPES)
+def test_full_precision_is_float32_with_whole_weights_on_any_cluster(two_ranks: list[Any], name: str) -> None:
+    expected, _, state = _reference()
+    for results in two_ranks:
+        weights, before, after = results[f"full {name}"]
+        for key, value in expected.items():
+            torch.testing.assert_close(weights[key], value, rtol=1e-4, atol=1e-5)
+        assert [tensor.abs().max() for tensor in before] == [0.0] * len(state)
+        for found, mean_gradient in zip(after, state, strict=True):
+            torch.testing.assert_close(found, mean_gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_zero_3_gathers_the_state_that_it_spreads(two_ranks: list[Any]) -> None:
+    for results in two_ranks:
+        before, after = results["state at zero-3"]
+        for none, found, mean_gradient in zip(before, after, _reference()[2], strict=True):
+            assert torch.equal(none, torch.zeros_like(mean_gradient))
+            torch.testing.assert_close(found, mean_gradient, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["torch", "zero-0", "zero-2-bf16"])
+def test_a_float64_module_stays_so_and_its_gradients_are_averaged_so(two_ranks: list[Any], name: str) -> None:
+    expected, _, state = _reference(torch.float64)
+    for results in two_ranks:
+        weights, after = results[f"float64 {name}"]
+        for key, value in expected.items():
+            assert weights[key].dtype == torch.float64
+            torch.testing.assert_close(weights[key], value, rtol=0, atol=1e-12)
+        for found, mean_gradient in zip(after, state, strict=True):
+            torch.testing.assert_close(found, mean_gradient, rtol=1e-10, atol=1e-12)
+
+
+def _interrupted(rank: int, folder: str) -> dict[str, tuple[dict[str, Tensor], dict[str, Tensor], list[Tensor]]]:
+    """For each ZeRO stage: weights of an unbroken training, and of one that was saved and loaded half-way.
+
+    Beside them by how much the optimizer's state differed right after loading.
+    """
     results = {}
     for stage in (0, 1, 2, 3):
         cluster = Cluster(name="z", workers=2, zero_stage=stage)
@@ -108,13 +166,15 @@ def _interrupted(rank: int, folder: str) -> dict[str, tuple[dict[str, Tensor], d
         _train(unbroken, range(3), rank, 2)
         store = _store(Path(folder) / str(stage))
         store.save(Progress(3), unbroken.state_dict())
+        saved = [tensor.clone() for tensor in unbroken.optimizer_state("exp_avg_sq")]
         _train(unbroken, range(3, STEPS), rank, 2)
         resumed = _engine(cluster)
         found = store.newest()
         assert found is not None
         resumed.load_state_dict(found[1])
+        changes = [a - b for a, b in zip(resumed.optimizer_state("exp_avg_sq"), saved, strict=True)]
         _train(resumed, range(found[0].step, STEPS), rank, 2)
-        results[f"zero-{stage}"] = unbroken.weights(), resumed.weights()
+        results[f"zero-{stage}"] = unbroken.weights(), resumed.weights(), changes
     return results
 
 
@@ -131,9 +191,10 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[An
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_a_resumed_engine_continues_bit_for_bit(interrupted: tuple[Path, list[Any]], stage: int) -> None:
     for results in interrupted[1]:
-        unbroken, resumed = results[f"zero-{stage}"]
+        unbroken, resumed, changes = results[f"zero-{stage}"]
         for name, value in unbroken.items():
             assert torch.equal(value, resumed[name]), name
+        assert not any(change.any() for change in changes)
 
 
 def test_zero_0_resumes_from_two_workers_on_one(interrupted: tuple[Path, list[Any]]) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from infra.pictures import MOST_POINTS, as_markdown, draw_png, drawable, thinned
 from infra.svg import draw_svg
-from models.common.report import Curve, Figure, Gate, Report, Table
-from tests.fixtures.reports import example, training
+from models.common.report import Curve, Drawing, Figure, Gate, Report, Table
+from tests.fixtures.reports import example, extrapolation, heads, stripes, training
 
 FIGURE = Figure(
     title="t", x_label="x", y_label="y", y_range=(0.0, 1.0), curves=(Curve(label="a", x=(0, 5, 10), y=(0, 0.5, 1)),)
@@ -32,10 +32,12 @@ def test_points_stand_in_proportion() -> None:
 
 
 def test_a_logarithmic_axis_gives_equal_factors_equal_room() -> None:
-    curve = Curve(label="a", x=(0, 1, 2, 3), y=(1, 10, 100, 0))
-    points = _line(draw_svg(FIGURE.but(log_y=True, y_range=None, curves=(curve,))))
-    assert len(points) == 3, "zero has no place on it"
+    curve = Curve(label="a", x=(1, 10, 100), y=(1, 10, 100))
+    points = _line(draw_svg(FIGURE.but(log_x=True, log_y=True, y_range=None, curves=(curve,))))
     assert points[0][1] - points[1][1] == pytest.approx(points[1][1] - points[2][1], abs=0.2)
+    assert points[1][0] - points[0][0] == pytest.approx(points[2][0] - points[1][0], abs=0.2)
+    only_y = _line(draw_svg(FIGURE.but(log_y=True, y_range=None, curves=(curve,))))
+    assert only_y[2][0] - only_y[1][0] == pytest.approx(10 * (only_y[1][0] - only_y[0][0]), abs=1)
 
 
 def test_a_long_curve_is_thinned_to_means_over_the_same_span() -> None:
@@ -43,10 +45,36 @@ def test_a_long_curve_is_thinned_to_means_over_the_same_span() -> None:
     few = thinned(curve)
     assert len(few.x) == MOST_POINTS
     assert (few.x[0], few.x[-1]) == (0, 2999)
-    assert few.y[5] == pytest.approx(sum(range(50, 60)) / 10)
+    width = 3000 // MOST_POINTS
+    assert few.y[5] == pytest.approx(sum(range(5 * width, 6 * width)) / width)
     assert sum(few.y) / len(few.y) == pytest.approx(1499.5)
     short = training("t", 10, 0.1)
     assert thinned(short) == short
+
+
+def test_a_logarithmic_axis_thins_by_factors_so_that_its_beginning_stays() -> None:
+    curve = Curve(label="power", x=tuple(range(1, 20001)), y=tuple(1 / x for x in range(1, 20001)))
+    few = thinned(curve, log_x=True)
+    assert few.x[:5] == (1, 2, 3, 4, 5)
+    assert few.y[:5] == pytest.approx((1, 1 / 2, 1 / 3, 1 / 4, 1 / 5))
+    assert max(y * x for x, y in zip(few.x, few.y, strict=True)) == pytest.approx(1, abs=0.1), "still the power law"
+    assert 40 < len(few.x) <= MOST_POINTS
+
+
+def test_points_that_stand_apart_are_picked_and_not_averaged() -> None:
+    y = tuple((-1.0) ** place for place in range(1000))
+    few = thinned(Curve(label="scatter", x=tuple(range(1000)), y=y, style="points"))
+    assert len(few.x) == MOST_POINTS
+    assert set(few.y) == {-1.0, 1.0}
+    assert all(y[int(x)] == value for x, value in zip(few.x, few.y, strict=True))
+
+
+def test_a_curve_is_cut_to_the_range_of_x_before_it_is_thinned() -> None:
+    curve = Curve(label="long", x=tuple(range(5000)), y=tuple(range(5000)))
+    cut = drawable(FIGURE.but(x_range=(1000.0, 1010.0), curves=(curve,))).curves[0]
+    assert cut.x == tuple(range(999, 1012)), "with a neighbour on each side, for the line to run on to"
+    apart = drawable(FIGURE.but(x_range=(1000.0, 1010.0), curves=(curve.but(style="points"),))).curves[0]
+    assert apart.x == tuple(range(1000, 1011))
 
 
 def test_an_interval_that_reaches_zero_is_cut_at_the_curve_on_a_logarithmic_axis() -> None:
@@ -66,6 +94,14 @@ def test_a_report_as_markdown_has_its_table_gates_and_first_picture() -> None:
     assert "| student's answers within training | **FAILED** | 93.27 % | 95 % |" in text
     [picture] = re.findall(r"!\[[^\]]*\]\(data:image/png;base64,([^)]+)\)", text)
     assert base64.b64decode(picture)[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("drawing", [stripes(), heads(), heads().but(common_scale=False), extrapolation()])
+def test_every_kind_of_drawing_may_be_the_first_picture(drawing: Drawing) -> None:
+    report = Report(workload="w", title="t", summary="s", metrics={}, figures=(drawing,))
+    [(title, picture)] = re.findall(r"!\[([^\]]*)\]\(data:image/png;base64,([^)]+)\)", as_markdown(report))
+    assert title == drawing.title
+    assert struct.unpack(">II", base64.b64decode(picture)[16:24]) == (800, 450)
 
 
 def test_no_cell_breaks_the_table_or_becomes_markup() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from infra.report_page import write_page
-from models.common.report import Curve, Figure, Report, Sample, SampleLine, Table
-from tests.fixtures.reports import example, lineage
+from models.common.report import Curve, Figure, Level, Map, MapRow, Marks, Report, Sample, SampleLine, Table
+from tests.fixtures.reports import example, extrapolation, heads, lineage, stripes
 
 HOSTILE = "<script>alert('x')</script> & \"quotes\" {{ 7 * 7 }}"
 
@@ -50,7 +50,8 @@ def test_it_says_what_the_report_says(tmp_path: Path) -> None:
     said = [report.title, report.summary, *(gate.name for gate in report.gates)]
     assert report.headline
     said += [cell for row in report.headline.rows for cell in row]
-    said += [figure.title for figure in report.figures] + [curve.label for curve in report.figures[0].curves]
+    said += [figure.title for figure in report.figures]
+    said += [curve.label for figure in report.figures if isinstance(figure, Figure) for curve in figure.curves]
     said += [line.text for sample in report.samples for line in sample.lines]
     said += ["5f0c" * 10, "cd34" * 16, "Linux x86_64"]
     together = " ".join(page.text.split())
@@ -75,7 +76,17 @@ def test_no_text_becomes_markup(tmp_path: Path) -> None:
         figures=(
             Figure(
                 title=HOSTILE, x_label=HOSTILE, y_label=HOSTILE, caption=HOSTILE,
-                curves=(Curve(label=HOSTILE, x=(0, 1), y=(0, 1)),),
+                curves=(Curve(label=HOSTILE, x=(0, 1), y=(0, 1)),), levels=(Level(label=HOSTILE, value=0.5),),
+            ),
+            MapRow(
+                title=HOSTILE, caption=HOSTILE,
+                maps=(
+                    Map(
+                        title=HOSTILE, values=((0, 1),), unit=HOSTILE, x_label=HOSTILE, y_label=HOSTILE,
+                        row_labels=(HOSTILE,), column_labels=(HOSTILE, HOSTILE),
+                        marks=Marks(label=HOSTILE, values=((1, -1),)),
+                    ),
+                ),
             ),
         ),
         samples=(Sample(title=HOSTILE, lines=(SampleLine(label=HOSTILE, text=HOSTILE, note=HOSTILE),)),),
@@ -83,6 +94,33 @@ def test_no_text_becomes_markup(tmp_path: Path) -> None:
     page = _page(report, tmp_path)
     assert [tag for tag, _ in page.tags if tag == "script"] == []
     assert "{{ 7 * 7 }}" in page.text
+
+
+def test_numbers_of_a_figure_differ_where_the_values_do(tmp_path: Path) -> None:
+    page = _page(example().but(figures=(extrapolation(),)), tmp_path)
+    assert "-3.46909 [-3.46913, -3.46905]" in page.text
+    assert "exact −3.46932: −3.46932. published −3.4683(2): −3.4683 ± 0.0002." in page.text
+
+
+def test_numbers_of_a_map_stand_in_a_table_each(tmp_path: Path) -> None:
+    text = " ".join(_page(example().but(figures=(stripes(), heads())), tmp_path).text.split())
+    weights = heads().maps[7].values
+    assert f"{weights[0][5]:.4g}" in text
+    assert "A stripe: spin" in text
+    assert all(text.count(one.title) >= 3 for one in heads().maps), "in both pictures, and above its table"
+
+
+def test_maps_with_too_many_cells_for_tables_are_named_as_left_out(tmp_path: Path) -> None:
+    large = Map(title="large", values=tuple(tuple(float(row * column) for column in range(50)) for row in range(50)))
+    row = MapRow(title="two", maps=(large, large.but(title="second")))
+    text = " ".join(_page(example().but(figures=(row,)), tmp_path).text.split())
+    assert "1 of 2 maps have too many cells for this page; report.json has them." in text
+
+
+def test_only_a_page_with_maps_has_their_dark_colours(tmp_path: Path) -> None:
+    for report, expected in ((example(), False), (example().but(figures=(stripes(),)), True)):
+        write_page(report, lineage(), tmp_path / "report.html")
+        assert (".ramp-s0{fill:" in (tmp_path / "report.html").read_text()) is expected
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from infra import collectives
 from infra.clusters import LAPTOP
 from infra.engine import engine_factory
 from models.common.contract import World
@@ -41,7 +43,11 @@ def world_of() -> Callable[..., World]:
             inputs=inputs,
             start_from=start_from,
             make_engine=engine_factory(LAPTOP.but(engine="torch"), device),
-            mean=lambda value: value.detach(),
+            mean=collectives.mean,
+            sum=collectives.total,
+            gather=collectives.gather,
+            exchange=collectives.exchange,
+            clock=time.monotonic,
         )
 
     return make

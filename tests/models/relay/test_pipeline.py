@@ -11,7 +11,7 @@ from models.common import workloads
 from models.common.config import Config
 from models.common.contract import MapConfig, StageConfig
 from models.common.errors import ConfigError, DataError
-from models.common.report import Report
+from models.common.report import Figure, Report
 from models.relay.arithmetic import Arithmetic, steps
 from models.relay.batches import Labels
 from models.relay.config import RelayConfig
@@ -103,7 +103,9 @@ def test_the_pipeline_ends_in_a_report(tmp_path: Path, world_of):
             assert report.metrics[model][kind].keys() == {"1", "2", "3", "4"}
             assert all(0 <= share <= 1 for share in report.metrics[model][kind].values())
     assert report.figures[0].title.startswith("Whole chains")
-    assert len(report.figures[-1].curves) == 4
+    training = report.figures[-1]
+    assert isinstance(training, Figure)
+    assert len(training.curves) == 4
     assert len(report.samples) == 5
     assert len(report.gates) == 3
 

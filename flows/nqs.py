@@ -1,0 +1,43 @@
+"""NQS: a neural quantum state of the doped Hubbard model, trained by natural-gradient variational Monte Carlo."""
+
+from typing import Annotated
+
+from prefect import flow
+
+from tasks.evaluation import evaluate, generate, require
+from tasks.forms import ClusterName, Overrides, RunKey, Seed, preset_field
+from tasks.publishing import publish
+from tasks.runs import RunSummary, begin, name_of_run, summarise
+from tasks.starting import fetch_parent
+from tasks.training import train
+
+
+@flow(name="nqs", flow_run_name=name_of_run)
+def nqs(
+    preset: Annotated[str, preset_field("nqs")] = "laptop",
+    cluster: ClusterName = "laptop",
+    seed: Seed = 0,
+    run_key: RunKey = "",
+    overrides: Overrides = None,
+) -> RunSummary:
+    """System -> start -> variational Monte Carlo -> measurement -> extrapolation and checks -> published state.
+
+    Args:
+        preset: Which system, and how large a state.
+        cluster: Where: the shape of the machines. Results do not depend on it.
+        seed: Of weights and Markov chains.
+        run_key: The run's name; empty makes one. The key of a run that was stopped goes on with it.
+        overrides: Fields of the preset to change, as in {"system.U": 4, "system.filling": "3,3"}.
+    """
+    run, config = begin("nqs", preset, cluster, seed, run_key, overrides or {})
+
+    start = fetch_parent(run, config)
+    state = train.submit(run, "training", config.vmc, {}, start_from=start)
+    comparison = generate.submit(run, "comparison", config.compare, {})
+    measurement = generate.submit(run, "measurement", config.measure, {"state": state})
+
+    measured = {"state": state, "measurement": measurement, "comparison": comparison}
+    evaluation = evaluate.submit(run, "evaluation", config.evaluation, measured)
+    require(run, evaluation)
+    artifact = publish(run, state, evaluation, config, [*([start] if start else []), measurement])
+    return summarise(run, artifact, evaluation.result())
