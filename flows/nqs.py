@@ -31,13 +31,15 @@ def nqs(
     """
     run, config = begin("nqs", preset, cluster, seed, run_key, overrides or {})
 
-    start = fetch_parent(run, config)
-    state = train.submit(run, "training", config.vmc, {}, start_from=start)
-    comparison = generate.submit(run, "comparison", config.compare, {})
-    measurement = generate.submit(run, "measurement", config.measure, {"state": state})
+    part = run.side_by_side(2) if config.comparison.is_wanted else run
 
-    measured = {"state": state, "measurement": measurement, "comparison": comparison}
-    evaluation = evaluate.submit(run, "evaluation", config.evaluation, measured)
+    start = fetch_parent(run, config)
+    state = train.submit(part, "training", config.vmc, {}, start_from=start)
+    found = {"state": state, "measurement": generate.submit(run, "measurement", config.measure, {"state": state})}
+    if config.comparison.is_wanted:
+        found["comparison"] = generate.submit(part, "comparison", config.compare, {})
+
+    evaluation = evaluate.submit(run, "evaluation", config.evaluation, found)
     require(run, evaluation)
-    artifact = publish(run, state, evaluation, config, [*([start] if start else []), measurement])
+    artifact = publish(run, state, evaluation, config, [*([start] if start else []), found["measurement"]])
     return summarise(run, artifact, evaluation.result())

@@ -91,7 +91,8 @@ def process_shard(request_values: dict[str, Any], shard: dict[str, Any]) -> Any:
     request = StageRequest.model_validate(request_values)
     config = read_config(request)
     assert isinstance(config, MapConfig)
-    world = make_world(request, Cluster.model_validate(request.cluster))
+    # Alone in its slot, a shard that trains something has nobody to share with, and no group that DeepSpeed needs.
+    world = make_world(request, Cluster.model_validate(request.cluster).but(engine="torch"))
     return config.process(shard, world)
 
 

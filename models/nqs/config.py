@@ -156,6 +156,11 @@ class ComparisonConfig(Config):
     adam_learning_rate: float = Field(default=3e-3, gt=0.0, le=1.0)
     cost_repeats: int = Field(default=0, ge=0, le=1000, description="timed steps of each size; 0 measures no costs")
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there is anything to compare."""
+        return bool(self.seeds or self.cost_repeats)
+
 
 class CompareConfig(ComparisonConfig, MapConfig):
     """The stage that compares: what, and for which training."""

@@ -94,10 +94,15 @@ def collect(config: EvaluationConfig, parts: list[Any], inputs: Mapping[str, Pat
         published=published(system),
         extrapolated=zero_variance(points.variances, points.energies, points.errors) if points.can_be_fitted else None,
         points=points,
-        optimizers=json.loads((inputs["comparison"] / comparison.CURVES_FILE).read_text()),
-        costs=json.loads((inputs["comparison"] / comparison.COSTS_FILE).read_text()),
+        optimizers=_compared(inputs, comparison.CURVES_FILE),
+        costs=_compared(inputs, comparison.COSTS_FILE),
     )
     make_report(config, found).write(folder)
+
+
+def _compared(inputs: Mapping[str, Path], file: str) -> list[dict[str, Any]]:
+    """What the comparison left in a file; nothing where there was no comparison."""
+    return json.loads((inputs["comparison"] / file).read_text()) if "comparison" in inputs else []
 
 
 def variance_points(training: Training, numbers: Mapping[str, Any]) -> figures.VariancePoints:
@@ -106,8 +111,11 @@ def variance_points(training: Training, numbers: Mapping[str, Any]) -> figures.V
     bins = [part for part in np.array_split(np.flatnonzero(settled), _POINTS) if len(part)]
     energies = [float(training.metrics["loss"][part].mean()) for part in bins]
     variances = [float(training.metrics["variance"][part].mean()) for part in bins]
-    # Steps share their walkers, so that a bin is taken to know no more than a step of it.
-    errors = [float(np.sqrt((training.metrics["energy_error"][part] ** 2).mean())) for part in bins]
+    # Steps share their walkers: so many of them count as one.
+    together = max(1.0, numbers["autocorrelation_time"])
+    errors = [
+        float(np.sqrt((training.metrics["energy_error"][part] ** 2).mean() * together / len(part))) for part in bins
+    ]
     return figures.VariancePoints(
         np.array([*variances, numbers["variance"]]),
         np.array([*energies, numbers["energy"]]),

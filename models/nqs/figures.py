@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 _WINDOW = 10  # steps that a curve of energies is averaged over
+_LEAST_HOLES = 0.02  # per site: so many fill the colour scale, lest noise look like a pattern
 _LEAST_DISTANCE = 1e-6  # what a logarithmic axis shows of a distance that noise has made negative
 
 
@@ -56,7 +57,7 @@ def all_figures(found: Found) -> list[Drawing]:
 def energy_figure(found: Found) -> Figure:
     """Energy per site against step, averaged over a few steps, with what is known of the ground state."""
     sites = found.system.sites
-    energies = found.training.metrics["loss"] / sites
+    energies = smoothed(found.training.metrics["loss"] / sites)
     reference = found.known.reference
     levels = [Level(label=f"exact ({reference.source})", value=reference.energy / sites)] if reference else []
     others = [row for row in found.published if not row.exact]
@@ -69,7 +70,7 @@ def energy_figure(found: Found) -> Figure:
         title="Energy while training",
         x_label="step",
         y_label="energy per site, t",
-        curves=(Curve(label="energy", x=tuple(found.training.steps), y=tuple(smoothed(energies))),),
+        curves=(Curve(label="energy", x=tuple(found.training.steps), y=tuple(energies)),),
         levels=tuple(levels),
         y_range=(float(lowest - room), float(highest + room)),
         caption=f"Mean over {_WINDOW} steps.",
@@ -117,6 +118,7 @@ def profile_map(found: Found) -> Map:
     """Holes and staggered spins site by site, as the lattice lies: x to the right, y upwards."""
     shape = found.system.shape
     holes = 1.0 - found.observables["density"].sum(axis=0).reshape(shape)
+    most = max(_LEAST_HOLES, float(np.abs(holes).max()))
     return Map(
         title="Holes and staggered spin",
         values=_as_rows(holes),
@@ -124,6 +126,7 @@ def profile_map(found: Found) -> Map:
         x_label="x",
         y_label="y",
         scale="diverging",
+        value_range=(-most, most),
         marks=Marks(label="staggered spin", values=_as_rows(found.observables["staggered_spin"].reshape(shape))),
         caption="Colour: 1 less the density of electrons. Arrows: (-1)^(x+y) S^z, the longest "
         f"{np.abs(found.observables['staggered_spin']).max():.3g}. A state of definite spin has none, but for noise.",
@@ -195,7 +198,7 @@ def attention_maps(found: Found) -> MapRow:
             reach = float((map_NN * distance_NN).sum(axis=1).mean())
             maps.append(
                 Map(
-                    title=f"layer {layer}, head {head}: range {reach:.2f}",
+                    title=f"{layer}.{head}: {reach:.2f} sites",
                     values=tuple(tuple(float(value) for value in row) for row in map_NN),
                     unit="attention",
                     value_range=(0.0, float(maps_LHNN.max())),
@@ -206,8 +209,8 @@ def attention_maps(found: Found) -> MapRow:
         title="Attention",
         maps=tuple(maps),
         columns=maps_LHNN.shape[1],
-        caption="Row: the site that looks; column: the site looked at, both in the order x Ly + y; mean over walkers. "
-        f"Range: mean distance in sites; attention spread evenly has {uniform:.2f}.",
+        caption=f"Layer.head: its range, the mean distance at which it looks; attention spread evenly has {uniform:.2f} "
+        "sites. Row: the site that looks; column: the site looked at, in the order x Ly + y; mean over walkers.",
     )
 
 

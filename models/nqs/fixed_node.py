@@ -1,7 +1,7 @@
 """Green-function Monte Carlo with the nodes of a real state held fixed.
 
 The projection exp(-time H_eff) of the trained state psi samples the ground state of an effective Hamiltonian without
-a sign problem (ten Haaf, van Bemmel, van Leeuwen, van Saarloos and Ceperley, PRB 51, 13039 (1995), eqs. 6 to 9):
+a sign problem (ten Haaf, van Bemmel, van Leeuwen, van Saarloos and Ceperley, PRB 51, 13039 (1995)):
 
     H_eff(n, n') = H(n, n')                                   where psi(n) H(n, n') psi(n') < 0, and 0 where it is > 0
     H_eff(n, n)  = H(n, n) + sum_{n' of sign > 0} H(n, n') psi(n') / psi(n)
@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.common.errors import ConfigError, TrainingError
+from models.nqs import streams
 from models.nqs.hamiltonian import Hubbard, Psi
-from models.nqs.streams import uniforms
 
 FEWEST_BLOCKS = 16  # that an error bar is taken from
-HOPS, BRANCHES = 8, 9  # purposes of random numbers, beside those that `streams.py` lists
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Population:
     """Walkers that move in continuous time and branch after every `time_step`.
 
     A walker waits at n for a time from an exponential law with rate sum_n' max(0, -H(n, n') psi(n') / psi(n)) and then
-    hops to n' with a chance in proportion to its term (Becca and Sorella, Quantum Monte Carlo Approaches, sec. 8.5);
+    hops to n' with a chance in proportion to its term (Becca and Sorella, Quantum Monte Carlo Approaches);
     its weight is exp(-integral (E_L - reference)), with E_L the local energy, which psi and H_eff share. There is no
     error from a finite time step. Random numbers depend on the seed, the step and the walker.
     """
@@ -84,7 +83,9 @@ class Population:
         moving_A = torch.arange(walkers, device=device)
         hops = 0
         for turn in count():
-            random_W2 = torch.from_numpy(uniforms(self.seed, HOPS, self.steps, 0, walkers, 2, part=turn))
+            random_W2 = torch.from_numpy(
+                streams.uniforms(self.seed, streams.NODE_HOPS, self.steps, 0, walkers, 2, part=turn)
+            )
             waiting_A, hop_A = self._draw(moving_A, random_W2.to(device)[moving_A])
             spent_A = torch.minimum(waiting_A, left_W[moving_A])
             log_weight_W[moving_A] -= spent_A * (self.energy_W[moving_A] - self.reference)
@@ -148,10 +149,10 @@ class Population:
         """Draws the same number of walkers in proportion to their weights; returns the share that had descendants.
 
         All draws come from one random number and a comb of equal teeth, which leaves walkers of equal weight alone
-        (Calandra Buonaura and Sorella, PRB 57, 11446 (1998), sec. IV).
+        (Calandra Buonaura and Sorella, PRB 57, 11446 (1998)).
         """
         walkers = len(weight_W)
-        offset = float(uniforms(self.seed, BRANCHES, self.steps, 0, 1, 1)[0, 0])
+        offset = float(streams.uniforms(self.seed, streams.NODE_BRANCHES, self.steps, 0, 1, 1)[0, 0])
         up_to_W = weight_W.cumsum(dim=0)
         teeth_W = (torch.arange(walkers, device=weight_W.device) + offset) / walkers * up_to_W[-1]
         parent_W = torch.searchsorted(up_to_W, teeth_W, right=True).clamp(max=walkers - 1)
@@ -196,7 +197,7 @@ def history_weights(log_mean_K: NDArray[np.float64], history: int) -> NDArray[np
     """weight_K = prod_{j=0}^{history-1} mean weight of step k - j, up to a common factor.
 
     Branching to a constant number forgets by which factor the population would have grown; this remembers it
-    (Calandra Buonaura and Sorella 1998, eq. 20).
+    (Calandra Buonaura and Sorella 1998).
     """
     up_to = np.concatenate([[0.0], log_mean_K.cumsum()])
     last = np.arange(1, len(log_mean_K) + 1)

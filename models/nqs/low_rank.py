@@ -11,18 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.nqs.amplitudes import Amplitudes
 from models.nqs.ansatz import Head, site_states
 from models.nqs.convolutional import Convolution, Scale
 from models.nqs.hamiltonian import LogPsi
 from models.nqs.network import MeanField, SlaterJastrow
 from models.nqs.symmetry import log_sum
 
-# Electrons from which updates are quicker than full determinants. Microseconds a proposal, full / updated, one thread of
-# a contended processor, 64 walkers, every second proposal accepted (benchmarks/nqs_low_rank.py):
-#   electrons        8          24         40         56         112         224
-#   mean field    3.5 / 12   11 / 14    23 / 21    66 / 33    225 / 64    618 / 145
-#   SCALE         129 / 126  323 / 215  344 / 212  523 / 236  1366 / 568  4021 / 1268
-LEAST_ELECTRONS_OF_TABLES = 40
+# Electrons from which updates are quicker than full determinants. Microseconds a proposal, full / updated, one thread
+# of a busy processor, 64 walkers, every second proposal accepted (benchmarks/nqs_low_rank.py; speeds vary by 1.5):
+#   electrons           8          24         40         56         112         224
+#   mean field       3.1 / 22   13 / 27    30 / 32    74 / 40    176 / 80    752 / 237
+#   Slater-Jastrow   5.7 / 26   23 / 30    36 / 35    57 / 45    126 / 31    570 / 243
+#   SCALE (64, 128)  145 / 123  414 / 331  662 / 408  924 / 316  1056 / 364  1730 / 505
+LEAST_ELECTRONS_OF_TABLES = 48
 LEAST_ELECTRONS_OF_SCALE = 16
 STATES = 4  # of a site: empty, up, down, both
 MOST_DRIFT = 1e-8  # of |A A^-1 - 1|, largest entry, before the inverse is computed anew
@@ -132,6 +134,12 @@ def updates_that_pay(ansatz: nn.Module, occupied_WM: Tensor) -> "UpdatedDetermin
     return UpdatedDeterminants(rows, occupied_WM) if rows is not None and pays else None
 
 
+def quickest(ansatz: nn.Module, psi: Amplitudes, occupied_WM: Tensor) -> "Amplitudes | UpdatedDeterminants":
+    """What chains at these configurations had best be walked with: a table, updates where they pay, or psi itself."""
+    updates = None if psi.sector else updates_that_pay(ansatz, occupied_WM)
+    return updates or psi
+
+
 class UpdatedDeterminants:
     """The amplitude at each walker, and at what is proposed to it, for parameters that stay as they are.
 
@@ -170,7 +178,7 @@ class UpdatedDeterminants:
             det A' / det A = det(S),   S = (the R new rows) A^-1 (at the R changed slots)
 
         the matrix determinant lemma for A' = A + sum_r e_r (new_r - old_r)^T; for R = 1 it is the ratio of Slater
-        determinants (Becca and Sorella, Quantum Monte Carlo Approaches, eq. 5.37).
+        determinants (Becca and Sorella, Quantum Monte Carlo Approaches).
         """
         proposal = _Proposal(self, occupied_WM)
         self.proposal = proposal

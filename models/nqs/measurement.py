@@ -21,6 +21,7 @@ from models.nqs.correlations import by_distance, pair_matrix
 from models.nqs.diagnostics import Estimate, reweighting, weighted_mean
 from models.nqs.fixed_node import FixedNodeEnergy, fixed_node_energy
 from models.nqs.hamiltonian import Hubbard, LogPsi, local_energy
+from models.nqs.low_rank import quickest
 from models.nqs.observables import (
     charge_structure,
     densities,
@@ -117,11 +118,12 @@ def measure_group(config: MeasureConfig, state: nn.Module, group: int, world: Wo
         purpose=streams.SWEEP_OF_EVALUATION,
     )
     for sweep in range(config.burn_in):
-        chains.advance(psi, config.proposals, sweep)
+        chains.advance(quickest(state, psi, chains.occupied_WM), config.proposals, sweep)
     rows = _Rows(world.device)
     for sweep in range(config.sweeps):
         since = world.clock()
-        drawn = chains.advance(psi, config.proposals, config.burn_in + sweep)
+        walked = quickest(state, psi, chains.occupied_WM)
+        drawn = chains.advance(walked, config.proposals, config.burn_in + sweep)
         log_psi = drawn.log_abs_W, drawn.sign_W
         energy_W = local_energy(hubbard, psi, drawn.occupied_WM, log_psi, chunk=config.amplitudes_at_once)
         rows.seconds += world.clock() - since

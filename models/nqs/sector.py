@@ -3,6 +3,7 @@
 D configurations   W walkers   N sites   M = 2N spin-orbitals, all up, then all down
 """
 
+from functools import cache
 from math import comb
 
 import torch
@@ -65,9 +66,12 @@ def _rank(occupied_WN: Tensor, electrons: int) -> Tensor:
     rank = sum_k C(p_k, k), with p_k the site of the k-th electron, k = 1, 2, ... (Knuth, TAOCP 4A, 7.2.1.3, theorem L).
     """
     sites = occupied_WN.shape[1]
-    ways = torch.tensor(
-        [[comb(site, k) for k in range(electrons + 1)] for site in range(sites)], device=occupied_WN.device
-    )
     k_WN = occupied_WN.cumsum(dim=1)
     site_N = torch.arange(sites, device=occupied_WN.device)
-    return (ways[site_N, k_WN] * occupied_WN).sum(dim=1)
+    return (_ways(sites, electrons, occupied_WN.device)[site_N, k_WN] * occupied_WN).sum(dim=1)
+
+
+@cache
+def _ways(sites: int, electrons: int, device: torch.device) -> Tensor:
+    """C(site, k) for every site and k <= electrons, int64."""
+    return torch.tensor([[comb(site, k) for k in range(electrons + 1)] for site in range(sites)], device=device)

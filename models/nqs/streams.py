@@ -19,6 +19,8 @@ START_OF_EVALUATION = 3
 SWEEP_OF_EVALUATION = 4
 START_OF_NODES = 5  # walkers of a fixed-node projection, until they branch
 SWEEP_OF_NODES = 6
+NODE_HOPS = 8  # of a fixed-node projection
+NODE_BRANCHES = 9
 
 _WORDS = 4  # numbers that one position of Philox's counter gives
 

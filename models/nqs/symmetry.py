@@ -87,7 +87,7 @@ class Projected(nn.Module):
         psi_sym(n) = (1/G) sum_g character_g sign_g(n) psi(g n)
 
     This is <n| (1/G) sum_g conj(character_g) U_g |psi>, summed over g^-1; the result is an eigenstate of every U_g with
-    eigenvalue character_g (Reh, Schmitt, Gaerttner 2023, eq. 4, with the sign of fermions).
+    eigenvalue character_g (Nomura 2021, J. Phys. Condens. Matter 33, 174003, with the sign of fermions).
     """
 
     def __init__(self, ansatz: nn.Module, projection: Projection) -> None:

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from models.common.contract import LearnerState, Metrics, World
 from models.common.errors import TrainingError
-from models.nqs.amplitudes import Amplitudes
+from models.nqs.amplitudes import Amplitudes, distinct
 from models.nqs.bounds import lower_bound
 from models.nqs.config import VmcConfig
 from models.nqs.guards import ChainWatch, EnergyGuard, GroupMixing, require_steady_norm
 from models.nqs.hamiltonian import Hubbard, local_energy
+from models.nqs.low_rank import quickest
 from models.nqs.natural_gradient import NaturalGradient
 from models.nqs.sampling import Chains
 from models.nqs.sector import Sector
@@ -51,12 +52,8 @@ def merge(sector: Sector, occupied_WM: Tensor) -> tuple[Tensor, Tensor]:
     """
     if not sector.indexable:
         return occupied_WM, torch.arange(len(occupied_WM), device=occupied_WM.device)
-    index_W = sector.index(occupied_WM)
-    different_U, place_W = torch.unique(index_W, return_inverse=True)
-    first_U = torch.full_like(different_U, len(index_W)).scatter_reduce(
-        0, place_W, torch.arange(len(index_W), device=index_W.device), "amin"
-    )
-    return occupied_WM[first_U], place_W
+    row_U, place_W = distinct(sector.index(occupied_WM))
+    return occupied_WM[row_U], place_W
 
 
 class VmcLearner:
@@ -116,7 +113,8 @@ class VmcLearner:
         if self.steps_done == 1 and sampler.burn_in:
             proposals *= 1 + sampler.burn_in
         self.chains.alpha = self.watch.alpha
-        sweep = self.chains.advance(self.psi, proposals, self.steps_done)
+        psi = quickest(self.network, self.psi, self.chains.occupied_WM)
+        sweep = self.chains.advance(psi, proposals, self.steps_done)
         return sweep.occupied_WM, sweep.log_abs_W, sweep.accepted_W.double() / sweep.proposed
 
     def _gather(self, log_W: Tensor, energy_W: Tensor, accepted_W: Tensor, different: int) -> Samples:

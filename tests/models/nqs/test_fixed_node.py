@@ -25,7 +25,7 @@ def dense(system: SystemConfig) -> np.ndarray:
 
 
 def effective(hamiltonian: np.ndarray, psi: np.ndarray) -> np.ndarray:
-    """ten Haaf et al. 1995, eqs. 6 to 9, element by element."""
+    """ten Haaf et al. 1995, element by element."""
     result = np.zeros_like(hamiltonian)
     for row in range(len(psi)):
         result[row, row] = hamiltonian[row, row]

@@ -146,7 +146,7 @@ def test_ansaetze_in_which_a_hop_changes_all_rows_have_no_updates() -> None:
 
 def test_updates_are_used_from_the_measured_number_of_electrons_on() -> None:
     generator = np.random.default_rng(1)
-    large = SystemConfig(lattice="8x4", boundary="periodic", filling="21,21", U=4.0)
+    large = SystemConfig(lattice="8x4", boundary="periodic", filling="24,24", U=4.0)
     for kind, few, many in (("mean_field", False, True), ("scale", False, True), ("transformer", False, False)):
         for system, expected in ((SYSTEM, few), (large, many)):
             ansatz = make_ansatz(AnsatzConfig.model_validate({"kind": kind}), system)
