@@ -177,11 +177,10 @@ def as_markdown(report: Report) -> str:
         parts.append(_markdown_table(report.headline))
     if report.gates:
         rows = tuple(
-            (gate.name, "passed" if gate.passed else "**FAILED**", f"{gate.value:.4g}{gate.unit}",
-             f"{gate.at_least:.4g}{gate.unit}")
+            (gate.name, "passed" if gate.passed else "**FAILED**", f"{gate.value:.4g}{gate.unit}", gate.bound)
             for gate in report.gates
-        )  # fmt: skip
-        parts.append(_markdown_table(Table(title="Gates", columns=("gate", "", "found", "at least"), rows=rows)))
+        )
+        parts.append(_markdown_table(Table(title="Gates", columns=("gate", "", "found", "bound"), rows=rows)))
     if report.figures:
         figure = report.figures[0]
         picture = base64.b64encode(draw_png(figure)).decode()

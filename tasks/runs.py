@@ -103,7 +103,9 @@ def summarise(run: Run, artifact: Artifact, evaluation: Evaluation) -> RunSummar
         metrics=report.metrics,
         seconds=run.folder.seconds(since=run.started),
         gates={
-            gate.name: {"value": gate.value, "at_least": gate.at_least, "passed": gate.passed} for gate in report.gates
+            gate.name: gate.model_dump(include={"value", "at_least", "at_most"}, exclude_none=True)
+            | {"passed": gate.passed}
+            for gate in report.gates
         },
         headline=report.headline,
     )

@@ -223,16 +223,37 @@ class Sample(Config):
 
 
 class Gate(Config):
-    """A number that has to be reached before a version is published."""
+    """A bound that a number has to keep before a version is published: a lowest or a highest value."""
 
     name: str
     value: float
-    at_least: float
+    at_least: float | None = None
+    at_most: float | None = None
     unit: str = ""
+
+    @model_validator(mode="after")
+    def _has_one_bound(self) -> Self:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError(f"gate '{self.name}' has to have one bound; give at_least or at_most")
+        return self
+
+    @property
+    def margin(self) -> float:
+        """How far the value lies on the right side of its bound; negative where it does not."""
+        if self.at_least is not None:
+            return self.value - self.at_least
+        assert self.at_most is not None
+        return self.at_most - self.value
 
     @property
     def passed(self) -> bool:
-        return self.value >= self.at_least
+        return self.margin >= 0
+
+    @property
+    def bound(self) -> str:
+        """Such as "at least 30 points"."""
+        word, value = ("at least", self.at_least) if self.at_least is not None else ("at most", self.at_most)
+        return f"{word} {value:.4g}{self.unit}"
 
 
 class Report(Config):
@@ -261,7 +282,8 @@ class Report(Config):
         missed = [gate for gate in self.gates if not gate.passed]
         if missed:
             lines = [
-                f"{gate.name}: {gate.value:.4g}{gate.unit}, {gate.at_least - gate.value:.4g} short of {gate.at_least:g}"
+                f"{gate.name}: {gate.value:.4g}{gate.unit}, {-gate.margin:.4g} "
+                f"{f'short of {gate.at_least:g}' if gate.at_least is not None else f'above {gate.at_most:g}'}"
                 for gate in missed
             ]
             raise GateFailed(f"{len(missed)} of {len(self.gates)} gates failed\n" + "\n".join(lines))

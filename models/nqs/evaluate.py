@@ -162,11 +162,10 @@ def make_report(config: EvaluationConfig, found: Found) -> Report:
 
 
 def _gates(config: EvaluationConfig, found: Found, exact: float | None, distance: float | None) -> list[Gate]:
-    """Each as a number that has to be large enough: what has to be small is counted from its bound."""
     numbers = found.numbers
     gates = [
         Gate(name="acceptance", value=numbers["acceptance"], at_least=config.least_acceptance),
-        Gate(name="R-hat below its bound by", value=config.most_r_hat - numbers["r_hat"], at_least=0.0),
+        Gate(name="R-hat", value=numbers["r_hat"], at_most=config.most_r_hat),
     ]
     if exact is not None and distance is not None:
         assert found.known.reference is not None
@@ -174,12 +173,8 @@ def _gates(config: EvaluationConfig, found: Found, exact: float | None, distance
         error = math.hypot(numbers["energy_error"], found.known.reference.error, 1e-9 * abs(exact))
         below = (exact - numbers["energy"]) / error
         gates += [
-            Gate(name="relative error below its bound by", value=config.most_relative_error - distance, at_least=0.0),
-            Gate(
-                name="errors by which the energy is not below the exact one",
-                value=config.errors_below - below,
-                at_least=0.0,
-            ),
+            Gate(name="relative error of the energy", value=distance, at_most=config.most_relative_error),
+            Gate(name="standard errors below the exact energy", value=below, at_most=config.errors_below),
         ]
     return gates
 

@@ -209,8 +209,8 @@ def attention_maps(found: Found) -> MapRow:
         title="Attention",
         maps=tuple(maps),
         columns=maps_LHNN.shape[1],
-        caption=f"Layer.head: its range, the mean distance at which it looks; attention spread evenly has {uniform:.2f} "
-        "sites. Row: the site that looks; column: the site looked at, in the order x Ly + y; mean over walkers.",
+        caption="Layer.head: its range, the mean distance at which it looks; attention spread evenly has "
+        f"{uniform:.2f} sites. Row: the site that looks; column: the site looked at, in the order x Ly + y; mean over walkers.",
     )
 
 

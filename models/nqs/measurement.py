@@ -265,7 +265,7 @@ def collect(config: MeasureConfig, parts: list[Any], folder: Path) -> None:
         "fixed_node_error": projected.error if projected else None,
     }
     (folder / RESULT_FILE).write_text(json.dumps(numbers, indent=1, sort_keys=True) + "\n")
-    arrays = {name: mean for name, (mean, _) in measured.observables.items()}
+    arrays: dict[str, Any] = {name: mean for name, (mean, _) in measured.observables.items()}
     arrays |= {f"{name}_error": error for name, (_, error) in measured.observables.items()}
     if groups[0].attention is not None:
         arrays["attention"] = np.mean([group.attention for group in groups if group.attention is not None], axis=0)

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from models.common.report import Curve, Figure, Level, Map, MapRow, Marks, Report
+from models.common.errors import GateFailed
+from models.common.report import Curve, Figure, Gate, Level, Map, MapRow, Marks, Report
 from tests.fixtures.reports import example, extrapolation, heads, stripes
 
 GRID = ((1.0, 2.0), (3.0, 4.0))
@@ -88,3 +89,18 @@ def test_a_fault_inside_a_drawing_is_told_with_its_place() -> None:
     with pytest.raises(ValidationError, match="has 13 x and 12 y") as told:
         Report.model_validate(values)
     assert told.value.errors()[0]["loc"] == ("figures", 0, "figure", "curves", 1)
+
+
+def test_a_gate_keeps_a_lowest_or_a_highest_value():
+    lowest, highest = Gate(name="gain", value=3.0, at_least=2.5), Gate(name="error", value=3.0, at_most=2.5, unit=" %")
+    assert (lowest.passed, lowest.margin, lowest.bound) == (True, 0.5, "at least 2.5")
+    assert (highest.passed, highest.margin, highest.bound) == (False, -0.5, "at most 2.5 %")
+    report = Report(workload="w", title="t", summary="s", metrics={}, gates=(lowest, highest))
+    with pytest.raises(GateFailed, match=r"1 of 2 gates failed\nerror: 3 %, 0\.5 above 2\.5"):
+        report.require_gates()
+
+
+@pytest.mark.parametrize("bounds", [{}, {"at_least": 1.0, "at_most": 2.0}])
+def test_a_gate_has_one_bound(bounds: dict[str, float]):
+    with pytest.raises(ValidationError, match="has to have one bound"):
+        Gate(name="gain", value=1.5, **bounds)
