@@ -8,7 +8,7 @@ from tasks.evaluation import evaluate, generate, require
 from tasks.forms import ClusterName, Overrides, RunKey, Seed, preset_field
 from tasks.publishing import publish
 from tasks.runs import RunSummary, begin, name_of_run, summarise
-from tasks.starting import fetch_parent
+from tasks.versions import fetch
 from tasks.training import train
 
 
@@ -33,13 +33,15 @@ def nqs(
 
     part = run.side_by_side(2) if config.comparison.is_wanted else run
 
-    start = fetch_parent(run, config)
+    earlier = fetch(run, config)
+    start, others = earlier.get("start"), {name: found for name, found in earlier.items() if name != "start"}
     state = train.submit(part, "training", config.vmc, {}, start_from=start)
-    found = {"state": state, "measurement": generate.submit(run, "measurement", config.measure, {"state": state})}
+    measurement = generate.submit(run, "measurement", config.measure, {"state": state})
+    found = {"state": state, "measurement": measurement, **others}
     if config.comparison.is_wanted:
         found["comparison"] = generate.submit(part, "comparison", config.compare, {})
 
     evaluation = evaluate.submit(run, "evaluation", config.evaluation, found)
     require(run, evaluation)
-    artifact = publish(run, state, evaluation, config, [*([start] if start else []), found["measurement"]])
+    artifact = publish(run, state, evaluation, config, [*earlier.values(), measurement])
     return summarise(run, artifact, evaluation.result())

@@ -34,7 +34,7 @@ def open_run(
     require_space(shape.storage or settings().home)
     launch.require_feasible(shape)
     artifacts.require_access()
-    require_parent(config)
+    require_versions(config)
     folder.claim({"workload": workload, "seed": seed, "config": config.model_dump(mode="json")})
     return config, shape
 
@@ -61,11 +61,11 @@ def check_memory(config: WorkloadConfig, cluster: Cluster) -> None:
             )
 
 
-def require_parent(config: WorkloadConfig) -> None:
-    """Raises RegistryError where the version that the run begins with cannot be had, ConfigError where it is no fit."""
-    if spec := config.parent():
+def require_versions(config: WorkloadConfig) -> None:
+    """Raises RegistryError where a published version that the run reads cannot be had, ConfigError where it is no fit."""
+    for purpose, spec in config.versions().items():
         version = artifacts.pull(spec)
-        config.check_parent(json.loads((version.folder / "config.json").read_text()))
+        config.check_version(purpose, json.loads((version.folder / "config.json").read_text()))
 
 
 def require_space(folder: Path) -> None:

@@ -206,10 +206,10 @@ class WorkloadConfig(Config):
         """The stages to train, by field name."""
         return {field: value for field, value in self if isinstance(value, StageConfig)}
 
-    def parent(self) -> str | None:
-        """The published version, NAME@VERSION, whose weights the training begins with; None: it begins afresh."""
-        return None
+    def versions(self) -> dict[str, str]:
+        """The published versions that a run reads, as NAME@VERSION, by what they are for; none by default."""
+        return {}
 
-    def check_parent(self, config: Mapping[str, Any]) -> None:
-        """Raises ConfigError where the training cannot begin with a version of this config."""
+    def check_version(self, purpose: str, config: Mapping[str, Any]) -> None:
+        """Raises ConfigError where a version of this config cannot serve the purpose."""
         raise NotImplementedError

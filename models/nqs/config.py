@@ -14,6 +14,7 @@ from models.nqs.symmetry_config import SymmetryConfig
 from models.nqs.system import SystemConfig
 
 Move = Literal["hop", "swap", "weighted"]
+Version = Annotated[str, Field(pattern=r"^[a-z0-9-]+@v[0-9]+\.[0-9]+\.[0-9]+$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
@@ -198,6 +199,7 @@ class EvaluationConfig(GateConfig, MapConfig):
     """The stage that compares with exact and published values, extrapolates, and writes the report."""
 
     state: StateConfig
+    size_power: float = 1.0
 
     def shards(self, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
         from models.nqs import evaluate
@@ -215,6 +217,15 @@ class EvaluationConfig(GateConfig, MapConfig):
         evaluate.collect(self, parts, inputs, folder)
 
 
+class SizesConfig(Config):
+    """Published states of the same system on other lattices, with which the energy per site is extrapolated."""
+
+    versions: tuple[Version, ...] = Field(default=(), max_length=20, description="NAME@VERSION of each")
+    power: float = Field(
+        default=1.0, gt=0.0, le=10.0, description="E = E_inf + c / L^power, L the length that differs, or sqrt(sites)"
+    )
+
+
 class NqsConfig(WorkloadConfig):
     """All of NQS: the system, the state, how it is trained and what is measured.
 
@@ -225,11 +236,10 @@ class NqsConfig(WorkloadConfig):
     system: SystemConfig
     ansatz: AnsatzConfig = AnsatzConfig()
     symmetry: SymmetryConfig = SymmetryConfig()
-    start: str = Field(
-        default="",
-        pattern=r"^([a-z0-9-]+@v[0-9]+\.[0-9]+\.[0-9]+)?$",
-        description="NAME@VERSION whose weights the training begins with; empty: a mean field",
+    start: Literal[""] | Version = Field(
+        default="", description="NAME@VERSION whose weights the training begins with; empty: a mean field"
     )
+    sizes: SizesConfig = SizesConfig()
     training: TrainingConfig = TrainingConfig()
     measurement: MeasurementConfig = MeasurementConfig()
     comparison: ComparisonConfig = ComparisonConfig()
@@ -265,15 +275,19 @@ class NqsConfig(WorkloadConfig):
 
     @property
     def evaluation(self) -> EvaluationConfig:
-        return EvaluationConfig(state=self.state, **dict(self.gates))
+        return EvaluationConfig(state=self.state, size_power=self.sizes.power, **dict(self.gates))
 
     def trained_stages(self) -> dict[str, StageConfig]:
         return {"training": self.vmc}
 
-    def parent(self) -> str | None:
-        return self.start or None
+    def versions(self) -> dict[str, str]:
+        others = {f"size_{place}": version for place, version in enumerate(self.sizes.versions)}
+        return others | ({"start": self.start} if self.start else {})
 
-    def check_parent(self, config: Mapping[str, Any]) -> None:
-        from models.nqs.start import require_same_particles
+    def check_version(self, purpose: str, config: Mapping[str, Any]) -> None:
+        from models.nqs.start import require_another_size, require_same_particles
 
-        require_same_particles(self.state, config)
+        if purpose == "start":
+            require_same_particles(self.state, config)
+        else:
+            require_another_size(self.system, config)

@@ -72,6 +72,7 @@ class Found:
     published: list[PublishedEnergy]
     extrapolated: LineFit | None
     points: figures.VariancePoints
+    sizes: figures.SizePoints | None
     optimizers: list[dict[str, Any]]
     costs: list[dict[str, Any]]
 
@@ -94,10 +95,29 @@ def collect(config: EvaluationConfig, parts: list[Any], inputs: Mapping[str, Pat
         published=published(system),
         extrapolated=zero_variance(points.variances, points.energies, points.errors) if points.can_be_fitted else None,
         points=points,
+        sizes=size_points(config, numbers, inputs),
         optimizers=_compared(inputs, comparison.CURVES_FILE),
         costs=_compared(inputs, comparison.COSTS_FILE),
     )
     make_report(config, found).write(folder)
+
+
+def size_points(
+    config: EvaluationConfig, numbers: Mapping[str, Any], inputs: Mapping[str, Path]
+) -> figures.SizePoints | None:
+    """Energies per site of this and the other lattices, against their lengths; None where there are no others."""
+    others = [folder for name, folder in sorted(inputs.items()) if name.startswith("size_")]
+    if not others:
+        return None
+    systems, energies = [config.state.system], [(numbers["energy"], numbers["energy_error"])]
+    for folder in others:
+        systems.append(SystemConfig.model_validate(json.loads((folder / "config.json").read_text())["system"]))
+        metrics = json.loads((folder / "metrics.json").read_text())
+        energies.append((metrics["energy"], metrics["energy_error"]))
+    per_site = np.array(energies) / np.array([[system.sites] for system in systems])
+    widths = {system.shape[1] for system in systems}
+    lengths = np.array([system.shape[0] if len(widths) == 1 else system.sites**0.5 for system in systems], float)
+    return figures.SizePoints(lengths, per_site[:, 0], per_site[:, 1], config.size_power)
 
 
 def _compared(inputs: Mapping[str, Path], file: str) -> list[dict[str, Any]]:
@@ -149,6 +169,8 @@ def make_report(config: EvaluationConfig, found: Found) -> Report:
             "relative_error": distance,
             "extrapolated_energy": found.extrapolated.intercept if found.extrapolated else None,
             "extrapolated_error": found.extrapolated.intercept_error if found.extrapolated else None,
+            "infinite_size_energy_per_site": found.sizes.fit.intercept if found.sizes else None,
+            "infinite_size_error_per_site": found.sizes.fit.intercept_error if found.sizes else None,
             "v_score": v_score(energy, numbers["variance"], system.particles, system.sites, system.U),
             "double_occupancy": float(found.observables["double_occupancy"]),
             "double_occupancy_error": float(found.observables["double_occupancy_error"]),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.common.report import Curve, Drawing, Figure, Level, Map, MapRow, Marks
 from models.nqs.costs import AXES, PARTS, Cost, Size
-from models.nqs.extrapolation import scaling_exponent
+from models.nqs.extrapolation import LineFit, infinite_size, scaling_exponent
 
 if TYPE_CHECKING:
     from models.nqs.evaluate import Found
@@ -36,11 +36,27 @@ class VariancePoints:
         return len(np.unique(self.variances)) > 2 and bool((self.errors > 0).all())
 
 
+@dataclass(frozen=True)
+class SizePoints:
+    """Energies per site of several lattices, with their standard errors, and the power of 1 / length they go by."""
+
+    lengths: Array
+    energies: Array
+    errors: Array
+    power: float
+
+    @property
+    def fit(self) -> LineFit:
+        return infinite_size(self.lengths, self.energies, self.errors, self.power)
+
+
 def all_figures(found: Found) -> list[Drawing]:
     """In the order of the page: the energy, where it goes, what the state looks like, how it was made."""
     drawn: list[Drawing] = [energy_figure(found)]
     if found.extrapolated:
         drawn.append(variance_figure(found))
+    if found.sizes:
+        drawn.append(size_figure(found.sizes))
     drawn += [profile_map(found), structure_maps(found)]
     if "pairs_d" in found.observables:
         drawn.append(pair_figure(found))
@@ -111,6 +127,31 @@ def variance_figure(found: Found) -> Figure:
         levels=(Level(label="exact", value=reference.energy),) if reference else (),
         caption=f"E = {fit.intercept:.5f} +- {fit.intercept_error:.5f} + {fit.slope:.4f} variance; chi^2 "
         f"{fit.chi_squared:.1f} for {fit.degrees_of_freedom} degrees of freedom.",
+    )
+
+
+def size_figure(points: SizePoints) -> Figure:
+    """Energy per site against the inverse length, with the line to the infinite lattice."""
+    fit, x = points.fit, points.lengths**-points.power
+    order = np.argsort(x)
+    ends = (0.0, float(x.max()))
+    return Figure(
+        title="Extrapolation to infinite size",
+        x_label=f"1 / L^{points.power:g}",
+        y_label="energy per site, t",
+        curves=(
+            Curve(
+                label="states",
+                x=tuple(x[order]),
+                y=tuple(points.energies[order]),
+                low=tuple((points.energies - points.errors)[order]),
+                high=tuple((points.energies + points.errors)[order]),
+                style="points",
+            ),
+            Curve(label="fit", x=ends, y=tuple(fit.at(end)[0] for end in ends), style="fit"),
+        ),
+        caption=f"E = {fit.intercept:.5f} +- {fit.intercept_error:.5f} + {fit.slope:.4f} / L^{points.power:g}; "
+        f"chi^2 {fit.chi_squared:.1f} for {fit.degrees_of_freedom} degrees of freedom.",
     )
 
 
@@ -210,7 +251,8 @@ def attention_maps(found: Found) -> MapRow:
         maps=tuple(maps),
         columns=maps_LHNN.shape[1],
         caption="Layer.head: its range, the mean distance at which it looks; attention spread evenly has "
-        f"{uniform:.2f} sites. Row: the site that looks; column: the site looked at, in the order x Ly + y; mean over walkers.",
+        f"{uniform:.2f} sites. Row: the site that looks; column: the site looked at, in the order x Ly + y; mean over "
+        "walkers.",
     )
 
 

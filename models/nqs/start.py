@@ -56,17 +56,32 @@ def _named_for(state: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Ten
     return {prefix + name: value for name, value in plain.items()}
 
 
+def require_another_size(here: SystemConfig, version: Mapping[str, Any]) -> None:
+    """Raises ConfigError unless the published state's system is this one on a lattice of another size."""
+    there = _system_of(version)
+    alike = all(getattr(here, name) == getattr(there, name) for name in ("boundary", "U", "t", "t_prime", "twist"))
+    equally_filled = [here.sites * n for n in there.particles] == [there.sites * n for n in here.particles]
+    if not alike or not equally_filled or here.lattice == there.lattice:
+        raise ConfigError(
+            f"sizes.versions has {there.label}; this run is of {here.label}\n"
+            "fits: versions with these boundaries, couplings and electrons per site, on other lattices\n"
+            "try: orchard list nqs"
+        )
+
+
+def _system_of(version: Mapping[str, Any]) -> SystemConfig:
+    if "system" not in version:
+        raise ConfigError(f"a version of {version.get('name', 'another workload')}\nfits: a version of nqs")
+    return SystemConfig.model_validate(version["system"])
+
+
 def require_same_particles(state: StateConfig, parent: Mapping[str, Any]) -> None:
     """Raises ConfigError unless the published state's system is this one at other couplings, or a smaller piece of it.
 
     A smaller piece: its extents divide those of this lattice, at the same number of electrons of each spin per site.
     """
     here = state.system
-    if "system" not in parent:
-        raise ConfigError(
-            f"the version to begin with is one of {parent.get('name', 'another workload')}\nfits: a version of nqs"
-        )
-    there = SystemConfig.model_validate(parent["system"])
+    there = _system_of(parent)
     if parent["ansatz"]["kind"] != state.ansatz.kind:
         raise ConfigError(
             f"the version to begin with is a {parent['ansatz']['kind']}, and ansatz.kind is {state.ansatz.kind}\n"

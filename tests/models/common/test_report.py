@@ -101,6 +101,6 @@ def test_a_gate_keeps_a_lowest_or_a_highest_value():
 
 
 @pytest.mark.parametrize("bounds", [{}, {"at_least": 1.0, "at_most": 2.0}])
-def test_a_gate_has_one_bound(bounds: dict[str, float]):
+def test_a_gate_has_one_bound(bounds: dict[str, Any]):
     with pytest.raises(ValidationError, match="has to have one bound"):
         Gate(name="gain", value=1.5, **bounds)

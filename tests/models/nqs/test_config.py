@@ -81,5 +81,5 @@ def test_a_start_of_another_kind_or_workload_is_refused():
     other = tiny().but(ansatz={"kind": "mean_field"}).model_dump(mode="json")
     with pytest.raises(ConfigError, match=r"ansatz.kind is transformer\n.*\ntry: --set ansatz.kind=mean_field"):
         require_same_particles(tiny().state, other)
-    with pytest.raises(ConfigError, match="is one of relay"):
+    with pytest.raises(ConfigError, match="a version of relay"):
         require_same_particles(tiny().state, {"name": "relay"})

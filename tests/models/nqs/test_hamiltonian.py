@@ -24,7 +24,8 @@ def kron(left: Tensor, right: Tensor) -> Tensor:
     """The Kronecker product of two sparse matrices; the right one is square."""
     place = left.indices()[:, :, None] * len(right) + right.indices()[:, None, :]
     values = left.values()[:, None] * right.values()
-    return torch.sparse_coo_tensor(place.flatten(1), values.flatten(), (len(left) * len(right),) * 2).coalesce()
+    shape = (len(left) * len(right),) * 2
+    return torch.sparse_coo_tensor(place.flatten(1), values.flatten(), shape, check_invariants=True).coalesce()
 
 
 @functools.cache
