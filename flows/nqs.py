@@ -8,8 +8,8 @@ from tasks.evaluation import evaluate, generate, require
 from tasks.forms import ClusterName, Overrides, RunKey, Seed, preset_field
 from tasks.publishing import publish
 from tasks.runs import RunSummary, begin, name_of_run, summarise
-from tasks.versions import fetch
 from tasks.training import train
+from tasks.versions import fetch
 
 
 @flow(name="nqs", flow_run_name=name_of_run)
