@@ -62,7 +62,7 @@ def check_memory(config: WorkloadConfig, cluster: Cluster) -> None:
 
 
 def require_versions(config: WorkloadConfig) -> None:
-    """Raises RegistryError where a published version that the run reads cannot be had, ConfigError where it is unfit."""
+    """Raises RegistryError where a version that the run reads cannot be had, ConfigError where it does not fit."""
     for purpose, spec in config.versions().items():
         version = artifacts.pull(spec)
         config.check_version(purpose, json.loads((version.folder / "config.json").read_text()))

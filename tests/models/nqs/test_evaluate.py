@@ -129,7 +129,7 @@ def test_the_pictures_hold_what_was_measured(folders: dict[str, Path], tmp_path:
     with np.load(folders["measurement"] / measurement.ARRAYS_FILE) as arrays:
         spin, charge, attention = (arrays[name] for name in ("spin_structure", "charge_structure", "attention"))
         density = arrays["density"]
-    assert np.allclose(factors.maps[0].values, spin.T[::-1])
+    assert np.allclose(np.array(factors.maps[0].values, float), spin.T[::-1])
     # sum_q S(q) = sum_j (S^z_j)^2: a quarter for each singly occupied site
     double = report.metrics["double_occupancy"]
     assert spin.sum() == pytest.approx((density.sum() - 2 * 4 * double) / 4, rel=1e-6)
