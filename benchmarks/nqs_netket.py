@@ -294,7 +294,9 @@ def main() -> None:
         measure_speed(system, Variant.named(arguments.variant), arguments.repeats, **about, variant=arguments.variant)
         return
     for name in arguments.settings.split(","):
-        faulthandler.dump_traceback_later(arguments.limit + 240, exit=True)  # jax may stall on few processors
+        faulthandler.dump_traceback_later(
+            arguments.limit + 240, exit=True
+        )  # it once stood still on two busy processors
         measure_accuracy(
             system, SETTINGS[name], arguments.steps, arguments.seed, arguments.limit,
             **about, variant=name, seed=arguments.seed,

@@ -38,7 +38,7 @@ NETKET = ("512-packed-jacobian", "512-padded-jacobian", "512-packed-lazy", "64-p
 OURS = ("network-1", "trained-1", "network-2", "trained-2")
 SETTINGS = ("backflow-mixed", "backflow-spring", "spring-scheduled", "spring-mixed", "minsr-slow")
 LARGER_IS_BETTER = ("proposals_per_second", "local_energies_per_second")
-ATTEMPTS = 2  # jax has stalled on two busy processors: no error, and no more processor time
+ATTEMPTS = 2  # NetKet's side once stood still: no error, and no more processor time
 
 Line = dict[str, Any]
 
