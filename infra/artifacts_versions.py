@@ -1,7 +1,10 @@
 """What the registry says: versions and stages from gto's tags, and what each version's commit holds."""
 
 import json
+import logging.config
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -137,21 +140,43 @@ def read_tags(registry: Path) -> list[Tag]:
 
 def _tag(label: str, commit: str, seconds: str) -> Tag | None:
     """None for a tag that gto would not read, or that is not annotated: DVC passes over those."""
-    from gto.constants import Action  # here: a third of a second
-    from gto.tag import parse_name
-
-    said = parse_name(label, raise_on_fail=False)
+    said, removes = _said_by(label)
     if not commit or not (said.get("version") or said.get("stage")):
         return None
     return Tag(
         name=said["name"],
         version=said.get("version"),
         stage=said.get("stage"),
-        removes=said["action"] in (Action.DEREGISTER, Action.UNASSIGN),
+        removes=removes,
         counter=said.get("counter", 0),
         commit=commit,
         time=int(seconds),
     )
+
+
+def _said_by(label: str) -> tuple[dict[str, Any], bool]:
+    """What gto reads in a tag's name, and whether it takes a version or a stage back."""
+    with _logging_left_alone():
+        from gto.constants import Action  # here: a third of a second
+        from gto.tag import parse_name
+
+    said = parse_name(label, raise_on_fail=False)
+    return said, said.get("action") in (Action.DEREGISTER, Action.UNASSIGN)
+
+
+@contextmanager
+def _logging_left_alone() -> Iterator[None]:
+    """Keeps a package from configuring logging when it is imported, as gto does.
+
+    That flushes every handler while logging's lock is held. Prefect's handler then waits for a thread that wants the
+    lock, and a flow that publishes stands still for ever, now and then.
+    """
+    configure = logging.config.dictConfig
+    logging.config.dictConfig = lambda config: None
+    try:
+        yield
+    finally:
+        logging.config.dictConfig = configure
 
 
 def _registered(tags: list[Tag]) -> list[Tag]:

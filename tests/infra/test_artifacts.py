@@ -196,3 +196,21 @@ def test_a_home_that_was_moved_goes_on(home: Path, tmp_path: Path, monkeypatch: 
     get = [sys.executable, "-m", "dvc", "artifacts", "get", str(tmp_path / "moved" / "registry.git"), "relay"]
     shell(*get, "--rev", "v0.2.0", "-o", "new", folder=tmp_path)
     assert contents(tmp_path / "new") == contents(tmp_path / "second")
+
+
+def test_reading_tags_does_not_touch_the_handlers_of_others(home: Path, tmp_path: Path) -> None:
+    """gto configures logging when it is imported; Prefect's handler, flushed with logging's lock held, never ends."""
+    published(an_artifact(tmp_path / "a"))
+    code = (
+        "import logging, sys\n"
+        "class Watched(logging.Handler):\n"
+        "    def flush(self): sys.exit('flushed')\n"
+        "logging.getLogger('other').addHandler(Watched())\n"
+        "from infra import artifacts\n"
+        "assert artifacts.versions(), 'no version was read'\n"
+        "assert 'gto' in sys.modules\n"
+        "logging.getLogger('other').handlers.clear()\n"
+        "import os; os._exit(0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
