@@ -55,7 +55,7 @@ def laptop() -> NqsConfig:
             ),
             samples_at_once=512,
         ),
-        measurement=MeasurementConfig(groups=4, walkers=256, sweeps=100, burn_in=10),
+        measurement=MeasurementConfig(groups=4, walkers=256, sweeps=100, burn_in=10, pair_sweeps=2),
         comparison=ComparisonConfig(seeds=3, steps=100, batch_size=256, cost_repeats=3),
     )
 

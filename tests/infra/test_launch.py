@@ -45,11 +45,12 @@ def test_every_stage_trains_on_two_workers_under_deepspeed(workload: str, stage:
 
 
 def _worker_processes() -> list[psutil.Process]:
-    """The processes of the worker group, by the titles that Ray gives them."""
+    """The worker group's processes, by the titles that Ray gives them; not those of other runs on this machine."""
+    own = {process.pid for process in psutil.Process().children(recursive=True)}
     return [
         process
         for process in psutil.process_iter(["cmdline"])
-        if "RayTrainWorker" in " ".join(process.info["cmdline"] or [])
+        if process.pid in own and "RayTrainWorker" in " ".join(process.info["cmdline"] or [])
     ]
 
 
