@@ -1,7 +1,7 @@
 """NetKet and our side by side on the same network; one JSON line a figure, and a table for people on stderr.
 
     python benchmarks/nqs_speed.py                          # speed on both systems
-    python benchmarks/nqs_speed.py --quick                  # minutes: 4x2, one variant of each side
+    python benchmarks/nqs_speed.py --quick                  # minutes: 4x2, one variant of NetKet
     python benchmarks/nqs_speed.py --accuracy --systems 4x2 # seconds to a relative error of 1e-3 as well
 
 Sides take turns, A B A B A B, each time in a new process, so that both meet the same machine. NetKet runs in an
@@ -33,7 +33,7 @@ PINS = (
     "numpy==2.4.6",
     "scipy==1.17.1",
 )
-# The first of each is what --quick runs. On more than a few processors the best of NetKet's may be another one.
+# The first of NetKet's is what --quick runs. On more than a few processors the best of NetKet's may be another one.
 NETKET = ("512-packed-jacobian", "512-padded-jacobian", "512-packed-lazy", "64-packed-jacobian", "16-packed-jacobian")
 OURS = ("network-1", "trained-1", "network-2", "trained-2")
 SETTINGS = ("backflow-mixed", "backflow-spring", "spring-scheduled", "spring-mixed", "minsr-slow")
@@ -105,7 +105,7 @@ def compare_speed(sides: dict[str, Side], system: str, rounds: int, repeats: int
     netket = list(NETKET[:1] if quick else NETKET)
     for number in range(rounds):
         plan = [("netket", variant, ["--variant", variant]) for variant in netket]
-        plan += [("orchard", variant, our_arguments(variant)) for variant in (OURS[:2] if quick else OURS)]
+        plan += [("orchard", variant, our_arguments(variant)) for variant in OURS]
         for tool, variant, arguments in plan:
             say(f"{system}, round {number + 1} of {rounds}: {tool} {variant}")
             asked = ["--system", system, "--figures", "speed", "--repeats", str(repeats), *arguments]
