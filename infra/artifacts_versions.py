@@ -3,10 +3,11 @@
 import json
 import logging.config
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -140,28 +141,29 @@ def read_tags(registry: Path) -> list[Tag]:
 
 def _tag(label: str, commit: str, seconds: str) -> Tag | None:
     """None for a tag that gto would not read, or that is not annotated: DVC passes over those."""
-    said, removes = _said_by(label)
+    parse_name, taking_back = _gto()
+    said = parse_name(label, raise_on_fail=False)
     if not commit or not (said.get("version") or said.get("stage")):
         return None
     return Tag(
         name=said["name"],
         version=said.get("version"),
         stage=said.get("stage"),
-        removes=removes,
+        removes=said["action"] in taking_back,
         counter=said.get("counter", 0),
         commit=commit,
         time=int(seconds),
     )
 
 
-def _said_by(label: str) -> tuple[dict[str, Any], bool]:
-    """What gto reads in a tag's name, and whether it takes a version or a stage back."""
+@cache
+def _gto() -> tuple[Callable[..., dict[str, Any]], frozenset[Any]]:
+    """gto's reader of tags' names, and its actions that take a version or a stage back."""
     with _logging_left_alone():
         from gto.constants import Action  # here: a third of a second
         from gto.tag import parse_name
 
-    said = parse_name(label, raise_on_fail=False)
-    return said, said.get("action") in (Action.DEREGISTER, Action.UNASSIGN)
+    return parse_name, frozenset((Action.DEREGISTER, Action.UNASSIGN))
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from models.common.errors import ConfigError
 from models.nqs.ansatz_config import AnsatzConfig
-from models.nqs.determinants import LogPsi, log_sum_of_determinants
+from models.nqs.determinants import log_sum_of_determinants
+from models.nqs.hamiltonian import LogPsi
 from models.nqs.meanfield import free_orbitals, unrestricted_hartree_fock
 from models.nqs.system import SystemConfig
 

@@ -2,12 +2,10 @@
 
 # W walkers   K determinants   E electrons, which are both rows and columns
 
-from typing import TypeAlias
-
 import torch
 from torch import Tensor
 
-LogPsi: TypeAlias = tuple[Tensor, Tensor]  # log|psi| (-inf where psi = 0), and psi/|psi|: +-1, or complex
+from models.nqs.hamiltonian import LogPsi
 
 
 def log_sum_of_determinants(orbitals_WKEE: Tensor) -> LogPsi:
@@ -23,13 +21,22 @@ def log_sum_of_determinants(orbitals_WKEE: Tensor) -> LogPsi:
     sign_WK, log_abs_WK = _log_determinants(orbitals_WKEE)
     if orbitals_WKEE.shape[-3] == 1:
         return log_abs_WK.squeeze(-1), sign_WK.squeeze(-1)
-    most_W1 = log_abs_WK.detach().amax(-1, keepdim=True)
-    most_W1 = most_W1.masked_fill(most_W1 == -torch.inf, 0.0)
-    sum_W = (sign_WK * (log_abs_WK - most_W1).exp()).sum(-1)
-    zero_W = sum_W == 0
-    sum_W = sum_W.masked_fill(zero_W, 1.0)
-    log_abs_W = (sum_W.abs().log() + most_W1.squeeze(-1)).masked_fill(zero_W, -torch.inf)
-    return log_abs_W, sum_W / sum_W.abs() if sum_W.is_complex() else sum_W.sign()
+    return log_sum(log_abs_WK, sign_WK)
+
+
+def log_sum(log_WK: Tensor, factor_WK: Tensor) -> LogPsi:
+    """(log |sum_k factor_k exp(log_k)|, its sign or phase) of each walker, with the largest exponent taken out.
+
+    -inf with sign 1 where the sum is zero. `factor_WK` is real or complex; gradients flow through both.
+    """
+    largest_W = log_WK.detach().amax(dim=1)
+    largest_W = torch.where(largest_W.isfinite(), largest_W, torch.zeros_like(largest_W))
+    sum_W = (factor_WK * (log_WK - largest_W[:, None]).exp()).sum(dim=1)
+    is_zero_W = sum_W == 0
+    safe_W = torch.where(is_zero_W, torch.ones_like(sum_W), sum_W)  # so that log and division have a gradient
+    size_W = safe_W.abs()
+    log_W = torch.where(is_zero_W, torch.full_like(largest_W, -torch.inf), size_W.log() + largest_W)
+    return log_W, safe_W / size_W if sum_W.is_complex() else safe_W.sign()
 
 
 def _log_determinants(matrices: Tensor) -> LogPsi:

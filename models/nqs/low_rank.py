@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from models.nqs.amplitudes import Amplitudes
 from models.nqs.ansatz import Head, site_states
 from models.nqs.convolutional import Convolution, Scale
+from models.nqs.determinants import log_sum
 from models.nqs.hamiltonian import LogPsi
 from models.nqs.network import MeanField, SlaterJastrow
-from models.nqs.symmetry import log_sum
 
 # Electrons from which updates are quicker than full determinants. Microseconds a proposal, full / updated, one thread
 # of a busy processor, 64 walkers, every second proposal accepted (benchmarks/nqs_low_rank.py; speeds vary by 1.5):

@@ -119,7 +119,7 @@ def measure_group(config: MeasureConfig, state: nn.Module, group: int, world: Wo
     )
     for sweep in range(config.burn_in):
         chains.advance(quickest(state, psi, chains.occupied_WM), config.proposals, sweep)
-    rows = _Rows(world.device)
+    rows = _Rows()
     for sweep in range(config.sweeps):
         since = world.clock()
         walked = quickest(state, psi, chains.occupied_WM)
@@ -161,8 +161,7 @@ def pair_observables(config: MeasureConfig, psi: Amplitudes, occupied_WM: Tensor
 class _Rows:
     """Gathers the sweeps of a group."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self) -> None:
         self.energies: list[Tensor] = []
         self.log_weights: list[Tensor] = []
         self.accepted: list[float] = []

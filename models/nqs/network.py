@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from models.nqs.ansatz import Ansatz, Head, at_sites, linear, site_states
 from models.nqs.ansatz_config import AnsatzConfig
 from models.nqs.convolutional import Ace, Scale
-from models.nqs.determinants import LogPsi
+from models.nqs.hamiltonian import LogPsi
 from models.nqs.system import SystemConfig
 
 _STATES = 4  # of a site: empty, up, down, both

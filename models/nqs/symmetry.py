@@ -7,26 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.nqs.determinants import log_sum
 from models.nqs.hamiltonian import LogPsi
 from models.nqs.symmetry_group import Projection
 
 IMAGES_AT_ONCE = 8192  # configurations that the ansatz sees in one pass
 COMPARISONS_AT_ONCE = 2**24  # entries of the matrices that count inversions
-
-
-def log_sum(log_WG: Tensor, factor_WG: Tensor) -> LogPsi:
-    """(log |sum_g factor_g exp(log_g)|, its sign or phase) of each walker, with the largest exponent taken out.
-
-    -inf with sign 1 where the sum is zero. `factor_WG` is real or complex; gradients flow through both.
-    """
-    largest_W = log_WG.detach().amax(dim=1)
-    largest_W = torch.where(largest_W.isfinite(), largest_W, torch.zeros_like(largest_W))
-    sum_W = (factor_WG * (log_WG - largest_W[:, None]).exp()).sum(dim=1)
-    is_zero_W = sum_W == 0
-    safe_W = torch.where(is_zero_W, torch.ones_like(sum_W), sum_W)  # so that log and division have a gradient
-    size_W = safe_W.abs()
-    log_W = torch.where(is_zero_W, torch.full_like(largest_W, -torch.inf), size_W.log() + largest_W)
-    return log_W, safe_W / size_W if sum_W.is_complex() else safe_W.sign()
 
 
 class Symmetrizer(nn.Module):

@@ -7,9 +7,10 @@ from torch import nn
 
 from models.common.errors import ConfigError
 from models.nqs.ansatz_config import AnsatzConfig
+from models.nqs.determinants import log_sum
 from models.nqs.network import make_ansatz
 from models.nqs.sector import Sector
-from models.nqs.symmetry import Projected, Symmetrizer, log_sum
+from models.nqs.symmetry import Projected, Symmetrizer
 from models.nqs.symmetry_config import SymmetryConfig
 from models.nqs.symmetry_group import Projection, projection
 from models.nqs.system import SystemConfig
