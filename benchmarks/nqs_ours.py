@@ -81,6 +81,7 @@ def make_world(seed: int) -> World:
         seed=seed,
         inputs={},
         start_from=None,
+        fingerprints={},
         make_engine=engine_factory(Cluster(name="benchmark", workers=size, engine="torch"), device),
         mean=collectives.mean,
         sum=collectives.total,

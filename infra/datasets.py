@@ -1,5 +1,6 @@
 """Prepared datasets: written whole, the same bytes for the same config, checked each time they are used."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from models.common.handles import Dataset
 
 
 def dataset_folder(workload: str, config: DataConfig, storage: Path | None) -> Path:
-    """Where runs keep this dataset: one folder for each config."""
-    return (storage or settings().home) / "datasets" / f"{workload}-{config.fingerprint()[:12]}"
+    """Where runs keep this dataset: one folder for each config, and for each content of the files that it names."""
+    return (storage or settings().home) / "datasets" / f"{workload}-{_fingerprint(config)[:12]}"
 
 
 def prepare_dataset(config: DataConfig, folder: Path) -> Dataset:
@@ -38,4 +39,33 @@ def prepare_dataset(config: DataConfig, folder: Path) -> Dataset:
 
 
 def _about(config: DataConfig) -> dict[str, Any]:
-    return {"kind": type(config).__name__, "config": config.model_dump(mode="json")}
+    about = {"kind": type(config).__name__, "config": config.model_dump(mode="json")}
+    return about | ({"sources": sources} if (sources := _sources(config)) else {})
+
+
+def _fingerprint(config: DataConfig) -> str:
+    """Of the config and, where it names files, of their bytes."""
+    sources = _sources(config)
+    if not sources:
+        return config.fingerprint()
+    return hashlib.sha256("\n".join([config.fingerprint(), *sources.values()]).encode()).hexdigest()
+
+
+def require_sources(config: DataConfig) -> None:
+    """Raises DataError where a file that the dataset is made of is not there."""
+    for source in config.sources():
+        if not source.is_file():
+            raise DataError(
+                f"{source} is no file\nfits: a path from {Path.cwd()}, or from the root\n"
+                "the data's config names it as one of its sources"
+            )
+
+
+def _sources(config: DataConfig) -> dict[str, str]:
+    """The SHA-256 of each file that the dataset is made of."""
+    require_sources(config)
+    found = {}
+    for source in config.sources():
+        with source.open("rb") as opened:
+            found[str(source)] = hashlib.file_digest(opened, "sha256").hexdigest()
+    return found

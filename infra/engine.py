@@ -51,7 +51,7 @@ class TorchEngine:
         self, module: nn.Module, optimizer: OptimizerFactory, *, clip_norm: float | None, cluster: Cluster
     ) -> None:
         self.module = module
-        self.optimizer = optimizer(module.parameters())
+        self.optimizer = optimizer(_trained(module).values())
         self.clip_norm = clip_norm
         self.bf16 = cluster.precision == "bf16"
 
@@ -60,9 +60,10 @@ class TorchEngine:
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=self.bf16):
             return self.module(*inputs)
 
-    def backward(self, loss: Tensor) -> None:
+    def backward(self, loss: Tensor, *, last: bool = True) -> None:
         loss.backward()
-        _average([p.grad for p in self.module.parameters() if p.grad is not None])
+        if last:
+            _average([p.grad for p in self.module.parameters() if p.grad is not None])
 
     def step(self) -> float:
         norm = _clip(self.module.parameters(), self.clip_norm)
@@ -74,10 +75,10 @@ class TorchEngine:
         _set_learning_rate(self.optimizer, learning_rate)
 
     def state_dict(self) -> LearnerState:
-        return LearnerState(shared={"module": self.module.state_dict(), "optimizer": self.optimizer.state_dict()})
+        return LearnerState(shared={"module": _module_state(self.module), "optimizer": self.optimizer.state_dict()})
 
     def load_state_dict(self, state: LearnerState) -> None:
-        self.module.load_state_dict(state.shared["module"])
+        _load_module(self.module, state.shared["module"])
         self.optimizer.load_state_dict(state.shared["optimizer"])
 
     def optimizer_state(self, name: str) -> list[Tensor]:
@@ -103,7 +104,7 @@ class DeepSpeedEngine:
         self.zero_stage = cluster.zero_stage
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
             model=module,
-            optimizer=optimizer(module.parameters()),
+            optimizer=optimizer(_trained(module).values()),
             config=_deepspeed_config(cluster, clip_norm),
             dist_init_required=False,
         )
@@ -116,9 +117,10 @@ class DeepSpeedEngine:
     def __call__(self, *inputs: Any) -> Any:
         return self.engine(*inputs)
 
-    def backward(self, loss: Tensor) -> None:
-        self.engine.backward(loss)  # averages the gradient over the ranks, too
-        if self.averages_itself:
+    def backward(self, loss: Tensor, *, last: bool = True) -> None:
+        self.engine.set_gradient_accumulation_boundary(last)
+        self.engine.backward(loss)  # at the last one it averages the gradient over the ranks, too
+        if self.averages_itself and last:
             _average([p.grad for p in self.module.parameters() if p.grad is not None])
 
     def step(self) -> float:
@@ -135,8 +137,8 @@ class DeepSpeedEngine:
 
     def state_dict(self) -> LearnerState:
         if self.zero_stage == 0:
-            return LearnerState(shared={"module": self.module.state_dict(), "optimizer": self.optimizer.state_dict()})
-        module = {"module": self.module.state_dict()}
+            return LearnerState(shared={"module": _module_state(self.module), "optimizer": self.optimizer.state_dict()})
+        module = {"module": _module_state(self.module)}
         optimizer = {"optimizer": self.optimizer.state_dict()}
         if self.zero_stage == 3:  # the optimizer's part holds the weights; the module's own tensors are empty
             return LearnerState(shared={}, own=optimizer)
@@ -144,7 +146,7 @@ class DeepSpeedEngine:
 
     def load_state_dict(self, state: LearnerState) -> None:
         if self.zero_stage != 3:
-            self.module.load_state_dict(state.shared["module"])
+            _load_module(self.module, state.shared["module"])
         if self.zero_stage == 0:
             self.optimizer.load_state_dict(state.shared["optimizer"])
         else:  # DeepSpeed wants a list with every rank's part and reads this rank's
@@ -163,7 +165,7 @@ class DeepSpeedEngine:
         from deepspeed.utils import safe_get_full_optimizer_state
 
         full = []
-        for parameter in self.module.parameters():
+        for parameter in _trained(self.module).values():
             state = safe_get_full_optimizer_state(parameter, name)
             assert state is not None, f"the optimizer holds no '{name}'"
             full.append(state)
@@ -175,7 +177,7 @@ class DeepSpeedEngine:
         from deepspeed.utils import safe_get_full_fp32_param
 
         full = {}
-        for name, parameter in self.module.named_parameters():
+        for name, parameter in _trained(self.module).items():
             value = safe_get_full_fp32_param(parameter)
             assert value is not None, f"DeepSpeed holds no float32 value of {name}"
             full[name] = value.detach().cpu().clone()
@@ -206,6 +208,27 @@ def _deepspeed_config(cluster: Cluster, clip_norm: float | None) -> dict[str, An
     }
 
 
+def _trained(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are not frozen, by name."""
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def _module_state(module: nn.Module) -> dict[str, Tensor]:
+    """The module's state without what is frozen, which is as it was when the stage began."""
+    frozen = _frozen(module)
+    return {name: value for name, value in module.state_dict().items() if name not in frozen}
+
+
+def _load_module(module: nn.Module, state: dict[str, Tensor]) -> None:
+    missing, unexpected = module.load_state_dict(state, strict=False)
+    lost = sorted({*missing, *unexpected} - _frozen(module))
+    assert not lost, f"the module and its saved state differ in {', '.join(lost)}"
+
+
+def _frozen(module: nn.Module) -> set[str]:
+    return {name for name, parameter in module.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
+
+
 def _set_learning_rate(optimizer: Any, learning_rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
@@ -232,19 +255,19 @@ def _state_of(optimizer: torch.optim.Optimizer, module: nn.Module, name: str) ->
     """In full; zeros for a parameter that no step has changed."""
     if not optimizer.state:
         return _zeros(module)
-    found = [optimizer.state.get(parameter, {}).get(name) for parameter in module.parameters()]
+    found = [optimizer.state.get(parameter, {}).get(name) for parameter in _trained(module).values()]
     assert any(state is not None for state in found), f"the optimizer holds no '{name}'"
     return [zeros if state is None else state for state, zeros in zip(found, _zeros(module), strict=True)]
 
 
 def _zeros(module: nn.Module) -> list[Tensor]:
     """Zeros like the parameters, whose shapes ZeRO 3 keeps aside."""
-    return [p.new_zeros(getattr(p, "ds_shape", p.shape)) for p in module.parameters()]
+    return [p.new_zeros(getattr(p, "ds_shape", p.shape)) for p in _trained(module).values()]
 
 
 def _copies(module: nn.Module) -> dict[str, Tensor]:
     """Copies on the CPU in float32, or in float64 where the module's are."""
     return {
         name: value.detach().to("cpu", torch.promote_types(value.dtype, torch.float32)).clone()
-        for name, value in module.named_parameters()
+        for name, value in _trained(module).items()
     }

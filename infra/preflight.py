@@ -7,12 +7,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from infra import artifacts, clusters, launch, lineage
+from infra import artifacts, clusters, datasets, launch, lineage
 from infra.clusters import Cluster
 from infra.runs import RunFolder
 from infra.settings import settings
 from models.common import workloads
-from models.common.contract import WorkloadConfig
+from models.common.contract import DataConfig, WorkerGroup, WorkloadConfig
 from models.common.errors import ConfigError, OrchardError
 
 LEAST_FREE_BYTES = 1 << 30  # a run keeps checkpoints, a version and Ray's logs
@@ -23,13 +23,15 @@ def open_run(
 ) -> tuple[WorkloadConfig, Cluster]:
     """The resolved config and the cluster of a run that can begin; its folder is claimed.
 
-    Raises ConfigError for what cannot work, ClusterError and RegistryError for what cannot be reached, and
-    CheckpointError where the key belongs to a run of another config. Nothing is started.
+    Raises ConfigError for what cannot work, DataError for files that are not there, ClusterError and RegistryError
+    for what cannot be reached, and CheckpointError where the key belongs to a run of another config. Nothing is
+    started.
     """
     shape = clusters.named(cluster)
     config = workloads.preset(workload, preset).with_overrides(overrides)
     check_batches(config, shape)
     check_memory(config, shape)
+    check_sources(config)
     folder = RunFolder(run_key, shape.storage)
     require_space(shape.storage or settings().home)
     launch.require_feasible(shape)
@@ -45,14 +47,22 @@ def check_batches(config: WorkloadConfig, cluster: Cluster) -> None:
         cluster.check(stage, name)
 
 
+def check_sources(config: WorkloadConfig) -> None:
+    """Raises DataError where a file that the data are made of is not there."""
+    for _, value in config:
+        if isinstance(value, DataConfig):
+            datasets.require_sources(value)
+
+
 def check_memory(config: WorkloadConfig, cluster: Cluster) -> None:
     """Raises ConfigError where a stage is known to need more memory than a worker has."""
     has = (cluster.memory_gib_per_worker or lineage.memory_gib() / cluster.workers) * 2**30
+    group = WorkerGroup(cluster.workers, cluster.zero_stage, cluster.precision)
     for name, stage in config.trained_stages().items():
-        needs = stage.bytes_per_worker(cluster.workers)
+        needs = stage.bytes_per_worker(group)
         if needs > has:
             fits = stage.batch_size
-            while fits > cluster.workers and stage.but(batch_size=fits).bytes_per_worker(cluster.workers) > has:
+            while fits > cluster.workers and stage.but(batch_size=fits).bytes_per_worker(group) > has:
                 fits = fits // 2 // cluster.workers * cluster.workers
             raise ConfigError(
                 f"{name}: a batch of {stage.batch_size} needs {needs / 2**30:.3g} GiB on each worker, and a worker of "

@@ -77,10 +77,11 @@ def _train_rank(request: StageRequest, stage_folder: StageFolder, rank: int) -> 
 def write_result(
     stage_folder: StageFolder, request: StageRequest, config: Config, weights: dict[str, Tensor], progress: Progress
 ) -> None:
-    """Commits the trained stage's folder: weights, config and curves."""
+    """Commits the trained stage's folder: weights, config, curves, and the fingerprints of what it was trained from."""
     with manifests.committed(stage_folder.result, {"identity": request.identity(), "stage": request.stage}) as draft:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, draft / "weights.safetensors")
         (draft / "config.json").write_text(json.dumps(config.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+        (draft / "parents.json").write_text(json.dumps(request.input_sha256, indent=1, sort_keys=True) + "\n")
         curve = dict(progress.curve)
         curves = {"steps": [int(step) for step in curve.pop("step", [])], "metrics": curve}
         (draft / "curves.json").write_text(json.dumps(curves) + "\n")
@@ -135,6 +136,7 @@ def make_world(request: StageRequest, cluster: Cluster) -> World:
         seed=request.seed,
         inputs=request.inputs,
         start_from=request.start_from,
+        fingerprints=request.input_sha256,
         make_engine=engine_factory(cluster, device),
         mean=collectives.mean,
         sum=collectives.total,

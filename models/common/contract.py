@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from pydantic import NonNegativeInt, PositiveInt
 
@@ -38,7 +38,10 @@ class LearnerState:
 
 
 class Engine(Protocol):
-    """A network and its optimizer on this worker: DeepSpeed's, or its plain-torch twin (`infra/engine.py`)."""
+    """A network and its optimizer on this worker: DeepSpeed's, or its plain-torch twin (`infra/engine.py`).
+
+    Parameters that need no gradient when the engine is made are frozen: they are neither saved nor among the weights.
+    """
 
     module: nn.Module
 
@@ -46,8 +49,12 @@ class Engine(Protocol):
         """The module's forward pass; what a loss is computed from."""
         ...
 
-    def backward(self, loss: Tensor) -> None:
-        """Adds the gradient of this rank's loss; the gradient is averaged over ranks."""
+    def backward(self, loss: Tensor, *, last: bool = True) -> None:
+        """Adds the gradient of this rank's loss to those since the last step; the sum is averaged over ranks.
+
+        last: no other loss follows before `step`. A batch that is too large at once goes in pieces, of which all but
+        the last say False.
+        """
         ...
 
     def step(self) -> float:
@@ -61,14 +68,14 @@ class Engine(Protocol):
     def load_state_dict(self, state: LearnerState) -> None: ...
 
     def optimizer_state(self, name: str) -> list[Tensor]:
-        """What the optimizer holds under `name` for each parameter, in the order of `module.parameters()`.
+        """What the optimizer holds under `name` for each trained parameter, in the order of `module.parameters()`.
 
         In full on every rank, and zeros before the first step; called on every rank. Read it, do not write to it.
         """
         ...
 
     def weights(self) -> dict[str, Tensor]:
-        """The full weights on the CPU, by parameter name; called on every rank.
+        """The full trained weights on the CPU, by parameter name; called on every rank.
 
         In float32, or in float64 where the module holds them so.
         """
@@ -94,11 +101,21 @@ class EngineFactory(Protocol):
 
 
 @dataclass(frozen=True)
+class WorkerGroup:
+    """How a stage's workers share it, as far as memory goes."""
+
+    workers: int
+    zero_stage: int = 0  # 1 splits the optimizer over the workers, 2 the gradient too, 3 the weights too
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+@dataclass(frozen=True)
 class World:
     """What the outside hands to a stage.
 
     inputs: folders that earlier stages wrote, by the name the flow gave them; their manifests are verified.
     start_from: folder of the stage whose weights this one continues, or None. Read it with `load_weights`.
+    fingerprints: SHA-256 of each input's manifest by its name, and of "start_from" where there is one.
     mean, sum: of a scalar or tensor over all ranks, the same on each.
     gather: the rows of all ranks along dimension 0 in the order of ranks, the same on each; equally many from each.
     exchange: from this rank's rows of a matrix [rows, columns] to this rank's columns of all rows. Rows come in the
@@ -113,6 +130,7 @@ class World:
     seed: int
     inputs: Mapping[str, Path]
     start_from: Path | None
+    fingerprints: Mapping[str, str]
     make_engine: EngineFactory
     mean: Callable[[Tensor], Tensor]
     sum: Callable[[Tensor], Tensor]
@@ -161,6 +179,10 @@ class DataConfig(Config):
         """Writes the dataset's files into an empty folder; the frame adds the manifest. No torch."""
         raise NotImplementedError
 
+    def sources(self) -> tuple[Path, ...]:
+        """The user's files that it is made of; where their bytes change, it is another dataset."""
+        return ()
+
 
 class StageConfig(Config):
     """A stage that is trained; defaults are the paper's, on their fields and nowhere else."""
@@ -172,8 +194,8 @@ class StageConfig(Config):
         """The learner at step 0. Import torch and the learner here, so that reading a config does not."""
         raise NotImplementedError
 
-    def bytes_per_worker(self, workers: int) -> int:
-        """Memory that a worker of so many needs beyond its code, as far as it can be told ahead; 0 where it cannot."""
+    def bytes_per_worker(self, group: WorkerGroup) -> int:
+        """Memory that a worker of the group needs beyond its code; 0 where it cannot be told ahead."""
         return 0
 
     def rehearse(self, folder: Path) -> Inputs:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from models.common.config import Config
-from models.common.contract import Inputs, Learner, MapConfig, StageConfig, WorkloadConfig, World
+from models.common.contract import Inputs, Learner, MapConfig, StageConfig, WorkerGroup, WorkloadConfig, World
 from models.nqs.ansatz_config import AnsatzConfig
 from models.nqs.optimizer_config import OptimizerConfig
 from models.nqs.symmetry_config import SymmetryConfig
@@ -91,7 +91,7 @@ class VmcConfig(TrainingConfig, StageConfig):
     def rehearse(self, folder: Path) -> Inputs:
         return Inputs()
 
-    def bytes_per_worker(self, workers: int) -> int:
+    def bytes_per_worker(self, group: WorkerGroup) -> int:
         gram = 3 * 8 * (self.batch_size * (2 if self.state.ansatz.complex else 1)) ** 2  # itself, its factor, a draft
         return gram + int(self.memory_gib * 2**30)
 

@@ -66,3 +66,33 @@ def test_each_config_has_a_folder_of_its_own(home: Path, tmp_path: Path) -> None
     assert dataset_folder("relay", Numbers(), None).parent == home / "datasets"
     assert dataset_folder("relay", Numbers(), tmp_path).parent == tmp_path / "datasets"
     assert dataset_folder("relay", Numbers(), None) != dataset_folder("relay", Numbers(seed=1), None)
+
+
+class Letters(DataConfig):
+    file: Path
+
+    def prepare(self, folder: Path) -> None:
+        (folder / "letters.txt").write_text(self.file.read_text().upper())
+
+    def sources(self) -> tuple[Path, ...]:
+        return (self.file,)
+
+
+def test_other_bytes_in_a_source_are_another_dataset(tmp_path: Path) -> None:
+    source = tmp_path / "source.txt"
+    source.write_text("one")
+    config = Letters(file=source)
+    first = dataset_folder("w", config, tmp_path)
+    one = prepare_dataset(config, first)
+    source.write_text("two")
+    assert dataset_folder("w", config, tmp_path) != first
+    with pytest.raises(DataError, match="of another config"):
+        prepare_dataset(config, first)
+    assert prepare_dataset(config, dataset_folder("w", config, tmp_path)).sha256 != one.sha256
+    source.write_text("one")
+    assert dataset_folder("w", config, tmp_path) == first
+
+
+def test_a_source_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone\.txt is no file"):
+        dataset_folder("w", Letters(file=tmp_path / "gone.txt"), tmp_path)

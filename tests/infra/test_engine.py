@@ -16,6 +16,7 @@ from models.common.loop import Progress
 from tests.fixtures.ranks import run_ranks
 
 STEPS = 6
+_ENGINES = ["torch", "zero-0", "zero-1", "zero-2", "zero-3"]
 
 
 def _network() -> nn.Module:
@@ -34,16 +35,19 @@ def _engine(cluster: Cluster, kind: torch.dtype = torch.float32, **how: Any) -> 
     return make(_network().to(kind), lambda parameters: torch.optim.AdamW(parameters, lr=0.01), clip_norm=1.0, **how)
 
 
-def _train(engine: Engine, steps: range, rank: int, size: int) -> list[tuple[float, float]]:
-    """(loss, gradient norm) of each step on this rank's rows of the batch."""
+def _train(engine: Engine, steps: range, rank: int, size: int, pieces: int = 1) -> list[tuple[float, float]]:
+    """(loss, gradient norm) of each step on this rank's rows of the batch, which may go in pieces."""
     seen = []
     for step in steps:
-        inputs, targets = (part[rank * 12 // size : (rank + 1) * 12 // size] for part in _batch(step))
+        mine = [part[rank * 12 // size : (rank + 1) * 12 // size].chunk(pieces) for part in _batch(step)]
         kind = next(engine.module.parameters()).dtype
-        found = engine(inputs.to(kind))
-        loss = (found.to(torch.promote_types(found.dtype, torch.float32)) - targets).square().mean()
-        engine.backward(loss)
-        seen.append((float(loss.detach()), engine.step()))
+        total = 0.0
+        for place, (inputs, targets) in enumerate(zip(*mine, strict=True)):
+            found = engine(inputs.to(kind))
+            loss = (found.to(torch.promote_types(found.dtype, torch.float32)) - targets).square().mean() / pieces
+            engine.backward(loss, last=place == pieces - 1)
+            total += float(loss.detach())
+        seen.append((total, engine.step()))
     return seen
 
 
@@ -80,12 +84,37 @@ def _all_engines(rank: int) -> dict[str, Any]:
         before = engine.optimizer_state("exp_avg")
         _train(engine, range(STEPS), rank, 2)
         results[f"full {name}"] = engine.weights(), before, engine.optimizer_state("exp_avg")
+    for name in _ENGINES:
+        engine = _engine(shapes[name])
+        norms = [norm for _, norm in _train(engine, range(STEPS), rank, 2, pieces=3)]
+        results[f"pieces {name}"] = engine.weights(), norms
+        results[f"frozen {name}"] = _half_frozen(shapes[name], rank)
+        results[f"pair {name}"] = _side_by_side(shapes[name], rank)
     for name in ("torch", "zero-0", "zero-2-bf16"):
         engine = _engine(shapes[name], torch.float64)
         _train(engine, range(STEPS), rank, 2)
         results[f"float64 {name}"] = engine.weights(), engine.optimizer_state("exp_avg")
     results["state at zero-3"] = _state_at_zero_3(rank)
     return results
+
+
+def _half_frozen(cluster: Cluster, rank: int) -> tuple[dict[str, Tensor], LearnerState]:
+    """Weights and state of a training whose first layer stands still."""
+    network = _network()
+    network[0].requires_grad_(requires_grad=False)
+    make = engine_factory(cluster, torch.device("cpu"))
+    engine = make(network, lambda parameters: torch.optim.AdamW(parameters, lr=0.01), clip_norm=1.0)
+    _train(engine, range(STEPS), rank, 2)
+    return engine.weights(), engine.state_dict()
+
+
+def _side_by_side(cluster: Cluster, rank: int) -> list[dict[str, Tensor]]:
+    """The weights of two engines of one process that take turns."""
+    engines = [_engine(cluster), _engine(cluster)]
+    for step in range(STEPS):
+        for engine in engines:
+            _train(engine, range(step, step + 1), rank, 2)
+    return [engine.weights() for engine in engines]
 
 
 def _state_at_zero_3(rank: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -100,7 +129,7 @@ def two_ranks() -> list[dict[str, Any]]:
     return run_ranks(_all_engines, 2)
 
 
-@pytest.mark.parametrize("name", ["torch", "zero-0", "zero-1", "zero-2", "zero-3"])
+@pytest.mark.parametrize("name", _ENGINES)
 def test_two_ranks_train_as_one_process_does_on_the_whole_batch(two_ranks: list[Any], name: str) -> None:
     expected, norms, _ = _reference()
     for results in two_ranks:
@@ -109,6 +138,43 @@ def test_two_ranks_train_as_one_process_does_on_the_whole_batch(two_ranks: list[
         for key, value in expected.items():
             torch.testing.assert_close(weights[key], value, rtol=1e-4, atol=1e-5)
         assert found_norms == pytest.approx(norms, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", _ENGINES)
+def test_a_batch_in_pieces_is_the_same_step(two_ranks: list[Any], name: str) -> None:
+    expected, norms, _ = _reference()
+    for results in two_ranks:
+        weights, found_norms = results[f"pieces {name}"]
+        for key, value in expected.items():
+            torch.testing.assert_close(weights[key], value, rtol=1e-4, atol=1e-5)
+        assert found_norms == pytest.approx(norms, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", _ENGINES)
+def test_two_engines_take_turns_without_touching_each_other(two_ranks: list[Any], name: str) -> None:
+    expected, _, _ = _reference()
+    for results in two_ranks:
+        for weights in results[f"pair {name}"]:
+            for key, value in expected.items():
+                torch.testing.assert_close(weights[key], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", _ENGINES)
+def test_what_is_frozen_is_neither_moved_nor_saved(two_ranks: list[Any], name: str) -> None:
+    network = _network()
+    optimizer = torch.optim.AdamW(network[2].parameters(), lr=0.01)
+    for step in range(STEPS):
+        inputs, targets = _batch(step)
+        optimizer.zero_grad()
+        (network(inputs) - targets).square().mean().backward()
+        torch.nn.utils.clip_grad_norm_(network[2].parameters(), 1.0)
+        optimizer.step()
+    for results in two_ranks:
+        weights, state = results[f"frozen {name}"]
+        assert weights.keys() == {"2.weight", "2.bias"}
+        for key, value in weights.items():
+            torch.testing.assert_close(value, network.get_parameter(key).detach(), rtol=1e-4, atol=1e-5)
+        assert set(state.shared.get("module", {})) <= {"2.weight", "2.bias"}
 
 
 def test_bf16_trains_close_to_float32_and_publishes_float32(two_ranks: list[Any]) -> None:

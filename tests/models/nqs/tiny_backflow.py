@@ -63,6 +63,7 @@ def world_of(cluster: Cluster | None = None) -> World:
         seed=0,
         inputs={},
         start_from=None,
+        fingerprints={},
         make_engine=engine_factory(cluster or alone, device),
         mean=collectives.mean,
         sum=collectives.total,

@@ -42,6 +42,7 @@ def world_of() -> Callable[..., World]:
             seed=3,
             inputs=inputs,
             start_from=start_from,
+            fingerprints={},
             make_engine=engine_factory(LAPTOP.but(engine="torch"), device),
             mean=collectives.mean,
             sum=collectives.total,
