@@ -22,6 +22,7 @@ class Run(Config):
     preset: str
     seed: int
     cluster: Cluster
+    slots: int  # workers of the whole cluster, of which side by side each stage has a part
     started: float  # seconds since 1970
 
     @property
@@ -70,6 +71,7 @@ def begin(
         preset=preset,
         seed=seed,
         cluster=shape,
+        slots=shape.workers,
         started=time.time(),
     )
     return run, config

@@ -15,6 +15,7 @@ from models.common.config import Config
 from models.common.errors import ClusterError
 from models.common.handles import Handle
 from tasks.runs import Run
+from tasks.slots import slots_of
 
 _PROGRESS_SECONDS = 2.0
 _LOG_SECONDS = 10.0
@@ -31,7 +32,7 @@ def run_stage(
     """The stage's result: computed as a Ray job, or taken from an earlier attempt of the same run."""
     folder = run.folder.stage(stage)
     if (sha256 := folder.finished()) is None:
-        with run.folder.timed(kind, stage):
+        with slots_of(run.key, run.slots).taken(run.cluster.workers), run.folder.timed(kind, stage):
             run.folder.refuse_if_cancelled(since=run.started)
             page = _RunPage(run, stage)
             launch.run_stage(_request(run, stage, config, inputs, start_from), run.cluster, page.show)

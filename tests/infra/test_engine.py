@@ -19,7 +19,7 @@ STEPS = 6
 _ENGINES = ["torch", "zero-0", "zero-1", "zero-2", "zero-3"]
 
 
-def _network() -> nn.Module:
+def _network() -> nn.Sequential:
     torch.manual_seed(3)
     return nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
 
@@ -53,7 +53,7 @@ def _train(engine: Engine, steps: range, rank: int, size: int, pieces: int = 1) 
 
 def _reference(kind: torch.dtype = torch.float32) -> tuple[dict[str, Tensor], list[float], list[Tensor]]:
     """Weights after, gradient norms of, and AdamW's mean gradients after the same steps on the whole batch."""
-    network = _network().to(kind)
+    network: nn.Module = _network().to(kind)
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
     norms = []
     for step in range(STEPS):
