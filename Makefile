@@ -14,7 +14,7 @@ PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 # flock: two makes at once in one checkout install one after the other.
 INSTALL := flock Makefile $(MAKE) --no-print-directory _install LOCKS
 
-.PHONY: help demo test lint format lock clean reset install _install _python _system
+.PHONY: help demo test lint format llm lock clean reset install _install _python _system
 
 help: ## this list
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ format: ## mend style and format in place
 
 install: ## .venv with what a run needs, and the orchard command in it
 	$(INSTALL)=requirements.lock
+
+llm: install ## what policies of Hugging Face need on top: transformers and peft, as locked for the tests
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c requirements.lock -c requirements-test.lock --no-build-isolation -e '.[llm]'
 
 lock: _python ## resolve the dependencies of pyproject.toml anew, into both locks
 	folder=$$(mktemp -d)

@@ -12,7 +12,7 @@ from infra.clusters import Cluster
 from infra.runs import RunFolder
 from infra.settings import settings
 from models.common import workloads
-from models.common.contract import DataConfig, WorkerGroup, WorkloadConfig
+from models.common.contract import DataConfig, StageConfig, WorkerGroup, WorkloadConfig
 from models.common.errors import ConfigError, OrchardError
 
 LEAST_FREE_BYTES = 1 << 30  # a run keeps checkpoints, a version and Ray's logs
@@ -61,14 +61,25 @@ def check_memory(config: WorkloadConfig, cluster: Cluster) -> None:
     for name, stage in config.trained_stages().items():
         needs = stage.bytes_per_worker(group)
         if needs > has:
-            fits = stage.batch_size
-            while fits > cluster.workers and stage.but(batch_size=fits).bytes_per_worker(group) > has:
-                fits = fits // 2 // cluster.workers * cluster.workers
+            fits = _largest_batch(stage, group, has)
             raise ConfigError(
                 f"{name}: a batch of {stage.batch_size} needs {needs / 2**30:.3g} GiB on each worker, and a worker of "
                 f"{cluster.name} has {has / 2**30:.3g} GiB\n"
-                f"fits: a batch of {fits}\ntry: --set {name}.batch_size={fits}"
+                + (
+                    f"fits: a batch of {fits}\ntry: --set {name}.batch_size={fits}"
+                    if fits
+                    else "fits: no smaller batch; take a cluster of more workers or of a higher ZeRO stage, or a "
+                    "smaller model"
+                )
             )
+
+
+def _largest_batch(stage: StageConfig, group: WorkerGroup, has: float) -> int:
+    """A batch that fits into so many bytes a worker, found by halving; 0 where none does."""
+    fits = stage.batch_size
+    while fits and stage.but(batch_size=fits).bytes_per_worker(group) > has:
+        fits = fits // 2 // group.workers * group.workers
+    return fits
 
 
 def require_versions(config: WorkloadConfig) -> None:

@@ -8,7 +8,8 @@ from infra.axes import digits, number_text
 from infra.ramps import dark_rules
 from infra.svg import draw_svg
 from infra.svg_maps import draw_maps_svg
-from models.common.report import Cells, Curve, Drawing, Figure, Map, MapRow, Report, Table
+from infra.token_lines import has_tokens, legend, shown_tokens, token_numbers, tone_rules
+from models.common.report import Cells, Curve, Drawing, Figure, Map, MapRow, Report, Sample, Table, TokenLine
 
 _TEMPLATE = "report_page.html.jinja"
 _WIDE, _NARROW = (760, 380), (360, 290)  # a figure is drawn twice, since shrunk letters cannot be read
@@ -45,8 +46,26 @@ def write_page(report: Report, lineage: dict[str, Any], file: Path) -> None:
     ]
     has_maps = any(not isinstance(figure, Figure) for figure in report.figures)
     ramps = Markup(dark_rules() if has_maps else "")  # noqa: S704 colours and class names of our own
-    page = environment.get_template(_TEMPLATE).render(report=report, figures=figures, lineage=lineage, ramps=ramps)
+    tones = [Markup(tone_rules(dark=dark) if has_tokens(report) else "") for dark in (False, True)]  # noqa: S704 likewise
+    page = environment.get_template(_TEMPLATE).render(
+        report=report,
+        figures=figures,
+        samples=[_sample(sample) for sample in report.samples],
+        lineage=lineage,
+        ramps=ramps,
+        tones=tones,
+    )
     file.write_text(page, encoding="utf-8")
+
+
+def _sample(sample: Sample) -> dict[str, Any]:
+    """A sample as the template takes it: its lines, each with its coloured tokens where it has values."""
+    return {
+        "title": sample.title,
+        "lines": [(line, shown_tokens(sample, line) if isinstance(line, TokenLine) else None) for line in sample.lines],
+        "legend": legend(sample),
+        "numbers": token_numbers(sample),
+    }
 
 
 def _draw(figure: Drawing, name: str, size: tuple[int, int]) -> str:

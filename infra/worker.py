@@ -66,9 +66,8 @@ def _train_rank(request: StageRequest, stage_folder: StageFolder, rank: int) -> 
         warn=lambda text: stage_folder.record("warning", text=text),
     )
     recorder = _Events(stage_folder, rank, config.max_steps, world.size)
-    progress = train(
-        learner, max_steps=config.max_steps, save_every=cluster.save_every_steps, recorder=recorder, saver=store
-    )
+    save_every = min(cluster.save_every_steps, config.save_every_steps() or cluster.save_every_steps)
+    progress = train(learner, max_steps=config.max_steps, save_every=save_every, recorder=recorder, saver=store)
     weights = learner.weights()  # on every rank: gathering them takes all
     if rank == 0:
         write_result(stage_folder, request, config, weights, progress)

@@ -20,6 +20,8 @@ DOORS = {
     "prefect": ("flows/*.py", "tasks/*.py"),
     "ray": ("infra/launch.py", "infra/job.py"),
     "deepspeed": ("infra/engine.py",),
+    "transformers": ("models/rto/huggingface.py", "models/rto/tokenizer.py"),
+    "peft": ("models/rto/huggingface.py",),
     **dict.fromkeys(("dvc", "gto", "boto3", "botocore"), ("infra/artifacts*.py",)),
 }
 OUTSIDE = {"datetime", "http", "os", "requests", "socket", "subprocess", "time", "urllib"}

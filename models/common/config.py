@@ -63,9 +63,11 @@ def unknown(kind: str, found: str, fits: list[str], *, where: str = "") -> str:
 
 
 def explain_validation(error: ValidationError, what: str) -> str:
-    """One line a fault: the field, what was found, and what fits."""
-    lines = [
-        f"{'.'.join(str(part) for part in fault['loc']) or what}: found {fault['input']!r}; {fault['msg']}"
-        for fault in error.errors(include_url=False)
-    ]
+    """One line a fault: the field, what was found, and what fits. What fields do to each other tells itself."""
+    lines = []
+    for fault in error.errors(include_url=False):
+        where = ".".join(str(part) for part in fault["loc"]) or what
+        of_fields = fault["type"] == "value_error" and isinstance(fault["input"], (Mapping, BaseModel))
+        found = "" if of_fields else f"found {fault['input']!r}; "
+        lines.append(f"{where}: {found}{fault['msg']}")
     return f"{what} does not validate\n" + "\n".join(lines)

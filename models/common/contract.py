@@ -148,6 +148,7 @@ class Learner(Protocol):
     """One stage being trained. It owns its step; the loop in `models/common/loop.py` owns all else."""
 
     finished: bool  # true ends the stage before `max_steps`; the same on every rank
+    sound: bool  # false while a guard has doubts: a checkpoint that is due waits; the same on every rank
 
     def step(self) -> Metrics:
         """One update on the next global batch; metrics are means over ranks and include 'loss' where there is one."""
@@ -193,6 +194,10 @@ class StageConfig(Config):
     def build(self, world: World) -> Learner:
         """The learner at step 0. Import torch and the learner here, so that reading a config does not."""
         raise NotImplementedError
+
+    def save_every_steps(self) -> int | None:
+        """The most steps between two checkpoints, where the cluster's number is not small enough for this stage."""
+        return None
 
     def bytes_per_worker(self, group: WorkerGroup) -> int:
         """Memory that a worker of the group needs beyond its code; 0 where it cannot be told ahead."""

@@ -42,25 +42,31 @@ class Saver(Protocol):
 def train(learner: Learner, *, max_steps: int, save_every: int, recorder: Recorder, saver: Saver) -> Progress:
     """Steps the learner to its end, from the newest checkpoint if there is one; returns the final progress.
 
-    Raises TrainingError at a non-finite metric, naming the step and the last good checkpoint.
+    A checkpoint that is due waits until the learner is sound, so that the newest one is always worth going back to.
+    Raises TrainingError at a non-finite metric and where a guard of the learner stops it, naming the step and the last
+    good checkpoint.
     """
     progress = Progress(step=0)
     if resumed := saver.newest():
         progress, state = resumed
         learner.load_state_dict(state)
-    step, saved_step = progress.step, progress.step
+    step, saved_step, due = progress.step, progress.step, False
     curve = {name: list(values) for name, values in progress.curve.items()}
     recorder.started(step)
     while step < max_steps and not learner.finished:
-        metrics = {name: float(value) for name, value in learner.step().items()}
         step += 1
-        _require_finite(metrics, step, saved_step)
+        try:
+            metrics = {name: float(value) for name, value in learner.step().items()}
+            _require_finite(metrics, step)
+        except TrainingError as stopped:
+            raise TrainingError(f"{stopped}\n{_kept(saved_step)}") from stopped
         recorder.stepped(step, metrics)
         if step % max(1, max_steps // CURVE_POINTS) == 0:
             _append(curve, {"step": float(step), **metrics})
-        if step % save_every == 0:
+        due = due or step % save_every == 0
+        if due and learner.sound:
             saver.save(Progress(step, curve), learner.state_dict())
-            saved_step = step
+            saved_step, due = step, False
     if saved_step < step:
         saver.save(Progress(step, curve), learner.state_dict())
     recorder.finished(step)
@@ -72,11 +78,14 @@ def _append(curve: dict[str, list[float]], point: dict[str, float]) -> None:
         curve.setdefault(name, []).append(value)
 
 
-def _require_finite(metrics: dict[str, Any], step: int, saved_step: int) -> None:
+def _require_finite(metrics: dict[str, Any], step: int) -> None:
     broken = sorted(name for name, value in metrics.items() if not math.isfinite(value))
     if broken:
-        kept = f"the checkpoint of step {saved_step} is good" if saved_step else "no checkpoint had been written yet"
         raise TrainingError(
             f"step {step}: {', '.join(f'{name} is {metrics[name]}' for name in broken)}\n"
-            f"{kept}\ntry a smaller learning rate or a tighter gradient clip, under a new run key"
+            "try a smaller learning rate or a tighter gradient clip, under a new run key"
         )
+
+
+def _kept(saved_step: int) -> str:
+    return f"the checkpoint of step {saved_step} is good" if saved_step else "no checkpoint had been written yet"

@@ -5,7 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, NonNegativeFloat, PositiveInt, Tag, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    FiniteFloat,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    model_validator,
+)
 
 from models.common.config import Config
 from models.common.errors import GateFailed
@@ -215,11 +224,36 @@ class SampleLine(Config):
     note: str = ""  # such as what would have been right
 
 
+class TokenLine(Config):
+    """One line of a sample, token by token; the colour behind a token says its value.
+
+    Tokens bring the blanks between them. Raises ValidationError unless each token has one finite value.
+    """
+
+    label: str
+    tokens: tuple[str, ...]
+    values: tuple[FiniteFloat, ...]
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _has_a_value_each(self) -> Self:
+        if len(self.tokens) != len(self.values):
+            found = f"{len(self.tokens)} tokens and {len(self.values)} values"
+            raise ValueError(f"line '{self.label}' has {found}; give each token its value")
+        return self
+
+
 class Sample(Config):
-    """A worked example, line by line."""
+    """A worked example, line by line.
+
+    token_values: what the colours of its tokens say, on one scale for all its lines, symmetric about 0.
+    most: values beyond this take the colour of the scale's end; None: the scale spans the values.
+    """
 
     title: str
-    lines: tuple[SampleLine, ...]
+    lines: tuple[SampleLine | TokenLine, ...]
+    token_values: str = ""
+    most: PositiveFloat | None = None
 
 
 class Gate(Config):

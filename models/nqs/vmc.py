@@ -91,7 +91,7 @@ class VmcLearner:
         self.mixing = GroupMixing(config.guard.window)
         self.first_norm = self._norm()
         self.steps_done = 0
-        self.finished = False
+        self.finished, self.sound = False, True
 
     def step(self) -> Metrics:
         self.steps_done += 1
@@ -155,6 +155,7 @@ class VmcLearner:
         require_steady_norm(step, metrics["parameter_norm"], self.first_norm, self.config.guard.most_growth)
         self.energy_guard.take(step, samples.energy, error)
         self.watch.take(step, samples.acceptance, metrics["effective_share"], samples.different)
+        self.sound = self.watch.bad_steps == 0
         return metrics
 
     def _norm(self) -> float:

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from models.common import descent
 from models.common.contract import LearnerState, World
 from models.relay.config import OptimizerConfig
 
@@ -49,47 +49,20 @@ class Convergence:
         self.recent = list(state["recent"])
 
 
-class Descent:
-    """A network's updates and how far they have come: what teacher and student do alike."""
+class Descent(descent.Descent):
+    """A network's updates up to convergence: what teacher and student do alike."""
 
     def __init__(self, network: nn.Module, config: OptimizerConfig, max_steps: int, world: World) -> None:
-        self.config = config
-        self.engine = world.make_engine(
-            network, lambda parameters: _make_optimizer(config, parameters), clip_norm=config.clip_norm
-        )
         self.convergence = Convergence(config, max_steps)
-        self.steps_done = 0
-
-    def update(self, loss: Tensor) -> tuple[float, float]:
-        """Takes one step down this loss; returns its learning rate and the gradient's norm."""
-        rate = learning_rate(self.config, self.steps_done, self.convergence.decay_from)
-        self.engine.set_learning_rate(rate)
-        self.engine.backward(loss)
-        gradient_norm = self.engine.step()
-        self.steps_done += 1
-        return rate, gradient_norm
+        super().__init__(network, config, lambda step: learning_rate(config, step, self.convergence.decay_from), world)
 
     @property
     def over(self) -> bool:
         return self.convergence.over(self.steps_done)
 
     def state_dict(self, **more: Any) -> LearnerState:
-        """The state, with what else the learner keeps by name."""
-        engine = self.engine.state_dict()
-        own = {"engine": engine.shared, "steps_done": self.steps_done, "convergence": self.convergence.state_dict()}
-        return LearnerState(shared={**own, **more}, own=engine.own)
+        return super().state_dict(convergence=self.convergence.state_dict(), **more)
 
     def load_state_dict(self, state: LearnerState) -> None:
-        self.engine.load_state_dict(LearnerState(shared=state.shared["engine"], own=state.own))
-        self.steps_done = state.shared["steps_done"]
+        super().load_state_dict(state)
         self.convergence.load_state_dict(state.shared["convergence"])
-
-
-def _make_optimizer(config: OptimizerConfig, parameters: Any) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019) on these parameters."""
-    return torch.optim.AdamW(
-        parameters,
-        lr=config.learning_rate,
-        betas=(config.beta_1, config.beta_2),
-        weight_decay=config.weight_decay,
-    )

@@ -40,7 +40,7 @@ class StudentLearner:
         if world.start_from is not None:
             network.load_state_dict(load_weights(world.start_from))
         self.descent = Descent(network, config.optimizer, config.max_steps, world)
-        self.finished = False
+        self.finished, self.sound = False, True
 
     def step(self) -> Metrics:
         config, world, step = self.config, self.world, self.descent.steps_done

@@ -82,7 +82,7 @@ class TeacherLearner:
         self.curriculum = RoundCurriculum(
             max(self.problems.train_lengths), config.curriculum_loss, config.curriculum_window
         )
-        self.finished = False
+        self.finished, self.sound = False, True
 
     def step(self) -> Metrics:
         config, world, step = self.config, self.world, self.descent.steps_done

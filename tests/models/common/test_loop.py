@@ -1,6 +1,7 @@
 """The training loop, on a learner whose every step is known."""
 
 import math
+from collections.abc import Container
 from dataclasses import replace
 
 import pytest
@@ -11,16 +12,25 @@ from models.common.loop import CURVE_POINTS, Progress, train
 
 
 class Counter:
-    """Step n has the loss 1/n, and is not finite at `breaks_at`."""
+    """Step n has the loss 1/n, is not finite at `breaks_at`, and stops at `stops_at`; doubtful ones are not sound."""
 
-    def __init__(self, ends_at: int = 10**9, breaks_at: int = 10**9) -> None:
+    def __init__(
+        self,
+        ends_at: int = 10**9,
+        breaks_at: int = 10**9,
+        stops_at: int = 10**9,
+        doubtful: Container[int] = (),
+    ) -> None:
         self.n = 0
-        self.ends_at, self.breaks_at = ends_at, breaks_at
-        self.finished = False
+        self.ends_at, self.breaks_at, self.stops_at, self.doubtful = ends_at, breaks_at, stops_at, doubtful
+        self.finished, self.sound = False, True
 
     def step(self) -> Metrics:
         self.n += 1
+        if self.n == self.stops_at:
+            raise TrainingError("the chains are frozen")
         self.finished = self.n >= self.ends_at
+        self.sound = self.n not in self.doubtful
         return {"loss": math.nan if self.n == self.breaks_at else 1 / self.n, "n": float(self.n)}
 
     def state_dict(self) -> LearnerState:
@@ -99,9 +109,27 @@ def test_a_learner_may_end_the_stage_itself() -> None:
 )
 def test_a_number_that_is_not_finite_stops_it_with_the_last_good_checkpoint(breaks_at: int, told: str) -> None:
     memory = Memory()
-    with pytest.raises(TrainingError, match=rf"step {breaks_at}: loss is nan\n{told}"):
+    with pytest.raises(TrainingError, match=rf"step {breaks_at}: loss is nan\ntry a smaller learning rate.*\n{told}"):
         _train(Counter(breaks_at=breaks_at), memory)
     assert all(math.isfinite(value) for saved, _ in memory.saves for value in saved.curve["loss"])
+
+
+def test_a_learner_that_stops_itself_is_told_with_step_and_checkpoint() -> None:
+    with pytest.raises(TrainingError, match=r"the chains are frozen\nthe checkpoint of step 10 is good"):
+        _train(Counter(stops_at=14), Memory())
+
+
+def test_a_checkpoint_that_is_due_waits_until_the_learner_is_sound() -> None:
+    memory = Memory()
+    _train(Counter(doubtful=range(8, 13)), memory)
+    assert [saved.step for saved, _ in memory.saves] == [13, 20, 25]
+
+
+def test_a_learner_that_ends_unsound_leaves_the_last_sound_checkpoint() -> None:
+    memory = Memory()
+    with pytest.raises(TrainingError, match="the checkpoint of step 10 is good"):
+        _train(Counter(doubtful=range(18, 30), stops_at=24), memory)
+    assert [saved.step for saved, _ in memory.saves] == [10]
 
 
 def test_a_long_training_keeps_a_short_curve() -> None:
