@@ -163,7 +163,8 @@ def prepare_ppo(kind: work.Work, precision: str, micro: int) -> Callable[[], obj
     pairs = [work.Pair(*parts) for parts in zip(prompts, responses[::2], responses[1::2], strict=True)]
     torch.manual_seed(1)
     scorer = make_reward_model(POLICY, work.VOCABULARY, "last_token")
-    torch.nn.init.normal_(scorer.head.weight, std=0.02)  # as in transformers; all scores 0 would leave the critic subnormal numbers
+    # As transformers does it. Were all scores 0, the critic would learn from subnormal numbers, several times slower.
+    torch.nn.init.normal_(scorer.head.weight, std=0.02)
     inputs = {"preferences": write_preferences(pairs), "reward_model": new_folder(scorer)}
     learner = stage.build(make_world(precision, inputs, start_folder()))
 

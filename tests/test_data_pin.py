@@ -1,11 +1,13 @@
-"""`data.dvc` pins the bytes of the laptop dataset, wherever it is written again."""
+"""`data.dvc` pins the bytes of the laptop datasets, wherever they are written again."""
 
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.fixtures.commands import ROOT, orchard
 
@@ -25,14 +27,18 @@ def _status(checkout: Path) -> str:
     return subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
-def test_a_dataset_written_again_is_the_one_that_is_pinned(checkout: Path) -> None:
-    data = checkout / "data" / "relay-laptop"
-    assert "deleted" in _status(checkout)
-    written = orchard("data", "prepare", "relay", "--preset", "laptop", "--out", str(data))
-    assert written.returncode == 0, written.stderr
+def test_datasets_written_again_are_those_that_are_pinned(checkout: Path) -> None:
+    pinned = [Path(out["path"]) for out in yaml.safe_load((checkout / "data.dvc").read_text())["outs"]]
+    assert {path.name for path in pinned} >= {"relay-laptop", "rto-laptop"}
+    for path in pinned:
+        assert re.search(rf"deleted:\s+{path}", _status(checkout))
+        workload, preset = path.name.split("-")
+        written = orchard("data", "prepare", workload, "--preset", preset, "--out", str(checkout / path))
+        assert written.returncode == 0, written.stderr
     assert "up to date" in _status(checkout)
-    victim = next(data.glob("*.npy"))
-    content = bytearray(victim.read_bytes())
-    content[-1] ^= 1
-    victim.write_bytes(content)
-    assert "modified" in _status(checkout)
+    for path in pinned:
+        victim = next((checkout / path).glob("*.npy"))
+        content = bytearray(victim.read_bytes())
+        content[-1] ^= 1
+        victim.write_bytes(content)
+        assert re.search(rf"modified:\s+{path}", _status(checkout))

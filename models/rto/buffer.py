@@ -79,14 +79,20 @@ def _of_width(value: Tensor, width: int) -> Tensor:
     return F.pad(value[:, :width], (0, max(0, width - value.shape[1])))
 
 
-def draw_prompts(prompts: Ragged, count: int, iteration: int, seed: tuple[int, ...]) -> Ragged:
+def distinct(prompts: Ragged) -> Ragged:
+    """Each of the different prompts once, in the order of their first rows."""
+    return prompts.take(
+        list({prompt.tobytes(): row for row, prompt in reversed(list(enumerate(prompts)))}.values())[::-1]
+    )
+
+
+def draw_prompts(different: Ragged, count: int, iteration: int, seed: tuple[int, ...]) -> Ragged:
     """The prompts of an iteration: `count` of the different ones, one round through them after the other.
 
     Each round has an order of its own, so that after any number of whole rounds each prompt has been drawn equally
     often, be there four of them or many more than an iteration takes.
     """
-    first = list({prompt.tobytes(): row for row, prompt in reversed(list(enumerate(prompts)))}.values())[::-1]
     places = np.arange(iteration * count, (iteration + 1) * count)
-    rounds = {int(number) for number in places // len(first)}
-    orders = {number: np.random.default_rng([*seed, number]).permutation(len(first)) for number in rounds}
-    return prompts.take([first[orders[int(place) // len(first)][place % len(first)]] for place in places])
+    rounds = {int(number) for number in places // len(different)}
+    orders = {number: np.random.default_rng([*seed, number]).permutation(len(different)) for number in rounds}
+    return different.take([orders[int(place) // len(different)][place % len(different)] for place in places])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from models.common.contract import Engine, Metrics, World
 from models.rto.advantage import explained_variance, generalized_advantage, group_advantage, return_to_go, whitened
-from models.rto.buffer import Buffer, draw_prompts, gather_rows, rows_of_prompts
+from models.rto.buffer import Buffer, distinct, draw_prompts, gather_rows, rows_of_prompts
 from models.rto.config import PpoStage
 from models.rto.network import token_log_probs
 from models.rto.policies import FrozenPolicy
@@ -41,6 +41,7 @@ class Experience:
         self.given = given
         self.actor = actor
         self.critic = critic
+        self.prompts = distinct(given.preferences.train.prompts)
         self.truth = given.preferences.truth()
         with torch.no_grad():
             self.computes_in = actor(pair_sequences(given.preferences.train, [0]).to(world.device)).dtype
@@ -61,7 +62,7 @@ class Experience:
         """This rank's share of the responses."""
         config, world, preferences = self.config, self.world, self.given.preferences
         count, group = config.rollouts // config.responses_per_prompt, config.responses_per_prompt
-        drawn = draw_prompts(preferences.train.prompts, count, iteration, (world.seed, PROMPTS))
+        drawn = draw_prompts(self.prompts, count, iteration, (world.seed, PROMPTS))
         prompts_BP, real_BP = (each[world.share(count)].to(world.device) for each in padded_prompts(drawn))
         uniforms = np.random.default_rng([world.seed, TOKENS, iteration]).random((count, group, config.most_response))
         uniforms_BGR = torch.from_numpy(uniforms[world.share(count)])

@@ -56,10 +56,8 @@ class _RmsNorm(torch.autograd.Function):
 
 def gated(gate_up_MF: Tensor) -> Tensor:
     """silu(gate) * up (Shazeer 2020, eq. 5), of the two halves, [M, F]."""
-    return _Gated.apply(gate_up_MF) if torch.is_grad_enabled() else _gate(gate_up_MF)
-
-
-def _gate(gate_up_MF: Tensor) -> Tensor:
+    if torch.is_grad_enabled():
+        return _Gated.apply(gate_up_MF)
     gate_MF, up_MF = gate_up_MF.chunk(2, dim=-1)
     return F.silu(gate_MF).mul_(up_MF)
 
@@ -67,17 +65,18 @@ def _gate(gate_up_MF: Tensor) -> Tensor:
 class _Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate_up_MF: Tensor) -> Tensor:
-        ctx.save_for_backward(gate_up_MF)
-        return _gate(gate_up_MF)
+        gate_MF, up_MF = gate_up_MF.chunk(2, dim=-1)
+        silu_MF = F.silu(gate_MF)
+        ctx.save_for_backward(gate_up_MF, silu_MF)
+        return silu_MF * up_MF
 
     @staticmethod
     def backward(ctx: Any, grad_MF: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (gate_up_MF,) = ctx.saved_tensors
+        gate_up_MF, silu_MF = ctx.saved_tensors
         gate_MF, up_MF = gate_up_MF.chunk(2, dim=-1)
         result_MF = torch.empty_like(gate_up_MF)
         gate_grad_MF, up_grad_MF = result_MF.chunk(2, dim=-1)
-        torch.ops.aten.silu.out(gate_MF, out=up_grad_MF)
-        up_grad_MF.mul_(grad_MF)
+        torch.mul(grad_MF, silu_MF, out=up_grad_MF)
         torch.mul(grad_MF, up_MF, out=gate_grad_MF)
         torch.ops.aten.silu_backward.grad_input(gate_grad_MF, gate_MF, grad_input=gate_grad_MF)
         return result_MF

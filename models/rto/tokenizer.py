@@ -28,7 +28,9 @@ def load_tokenizer(name: str) -> Tokenizer:
     try:
         from transformers import AutoTokenizer  # here: all but texts works without
     except ImportError:
-        raise ConfigError("preference files need `transformers`\ninstall it: make llm in the checkout, or pip install '.[llm]'") from None
+        raise ConfigError(
+            "preference files need `transformers`\ninstall it: make llm in the checkout, or pip install '.[llm]'"
+        ) from None
     try:
         return AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
@@ -121,9 +123,7 @@ def prompt_tokens(tokenizer: Tokenizer, prompt: str | Sequence[Message]) -> list
     return tokens[:-1] if tokens and tokens[-1] == tokenizer.eos_token_id else tokens
 
 
-def response_tokens(
-    tokenizer: Tokenizer, prompt: str | Sequence[Message], response: str, end: int
-) -> list[int]:
+def response_tokens(tokenizer: Tokenizer, prompt: str | Sequence[Message], response: str, end: int) -> list[int]:
     """The response as the policy would have to write it after the prompt's tokens, its end included."""
     if not isinstance(prompt, str):
         start = _rendered(tokenizer, prompt, answer_follows=True)

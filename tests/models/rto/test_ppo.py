@@ -14,7 +14,7 @@ from infra.clusters import LAPTOP, Cluster
 from models.common.contract import LearnerState, Metrics
 from models.common.errors import ConfigError, DataError, TrainingError
 from models.rto import ppo_inputs
-from models.rto.buffer import Buffer, draw_prompts
+from models.rto.buffer import Buffer, distinct, draw_prompts
 from models.rto.data_config import LengthTrapTask, PreferenceData
 from models.rto.network import entropy, token_log_probs
 from models.rto.policies import policies_for
@@ -190,12 +190,12 @@ def test_what_an_update_moves_up_a_loss_term_moves_down(given: Given) -> None:
 
 def test_prompts_come_round_after_round_each_in_an_order_of_its_own() -> None:
     prompts = Ragged.of([[number, 9] for number in (3, 1, 2, 0, 1, 3, 3)])
-    drawn = [tuple(int(prompt[0]) for prompt in draw_prompts(prompts, 6, it, (0,))) for it in range(40)]
+    drawn = [tuple(int(prompt[0]) for prompt in draw_prompts(distinct(prompts), 6, it, (0,))) for it in range(40)]
     stream = [number for iteration in drawn for number in iteration]
     rounds = [tuple(stream[start : start + 4]) for start in range(0, len(stream), 4)]
     assert {tuple(sorted(each)) for each in rounds} == {(0, 1, 2, 3)}
     assert len(set(rounds)) > 12
-    assert drawn == [tuple(int(p[0]) for p in draw_prompts(prompts, 6, it, (0,))) for it in range(40)]
+    assert drawn == [tuple(int(p[0]) for p in draw_prompts(distinct(prompts), 6, it, (0,))) for it in range(40)]
 
 
 def test_what_no_part_of_the_reward_needs_is_not_read(given: Given, monkeypatch: pytest.MonkeyPatch) -> None:
