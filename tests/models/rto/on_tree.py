@@ -25,7 +25,7 @@ from models.rto.tree import Table, Tree
 from tests.models.rto.ppo_worlds import RATE, prepared, saved, world_of
 
 DPO_BETA = 2.0
-REWARD = TokenRewardConfig(beta1=0.5, beta2=1.0, beta3=1.0, log_ratio_clip=None, sentence=2)
+REWARD = TokenRewardConfig(beta1=0.25, beta2=0.5, beta3=1.0, log_ratio_clip=None, sentence=2)
 NETWORK = DecoderConfig(layers=2, width=32, heads=2, feed_forward_width=64, context=8)
 # Advantages are whitened, so that near the optimum their noise has variance 1 as well: the learning rate alone decides
 # how far from it the policy ends, and has to fall to nearly 0. Table policies bear a rate of 0.05; it ruins a decoder.
@@ -33,7 +33,7 @@ FALLING = RATE.but(learning_rate=1e-3, schedule="cosine", final_rate=0.002, beta
 STAGE = PpoStage(
     policy=NETWORK,
     scorer=NETWORK,
-    iterations=90,
+    iterations=180,
     batch_size=256,
     minibatches=4,
     epochs=2,
@@ -94,7 +94,7 @@ class DecodersOnTree:
 
     @torch.no_grad()
     def optimum(self) -> NDArray[np.float64]:
-        """pi_ref^(1 - b1/b2) pi_dpo^(b1/b2) exp(b3 score/b2), normalised (shared/specs: identity f); b1 is 0 where the
+        """pi_ref^(1 - b1/b2) pi_dpo^(b1/b2) exp(b3 score/b2), normalised; b1 is 0 where the
         return has no DPO part."""
         reward = self.stage.reward
         beta1 = 0.0 if reward.layout in ("ppo", "rs_ppo") else reward.beta1

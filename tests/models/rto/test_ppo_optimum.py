@@ -18,6 +18,7 @@ from models.rto.reward_config import ScoreConfig, TokenRewardConfig
 from models.rto.scoring import Scoring
 from models.rto.sequences import Sequences
 from models.rto.tree import Tree
+from tests.models.rto.on_tree import DecodersOnTree, total_variation
 from tests.models.rto.ppo_worlds import RATE, STAGE, prepared, world_of
 from tests.models.rto.tabular import TableCritic, TablePolicy
 
@@ -90,19 +91,23 @@ class OnTree:
         return weight / weight.sum()
 
 
-def _distance(one: np.ndarray, other: np.ndarray) -> float:
-    """Total variation."""
-    return float(0.5 * np.abs(one - other).sum())
-
-
 @pytest.mark.parametrize("layout", ["ppo", "rto", "semi_rto", "ddpo", "rs_ppo"])
 def test_ppo_converges_to_the_exact_optimum_of_each_layout(
     layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = OnTree(tmp_path, reward=REWARD.but(layout=layout))
     optimum = case.optimum()
-    assert _distance(case.leaves(case.reference_KA), optimum) > 0.3
-    assert _distance(case.trained(monkeypatch), optimum) < 0.05
+    assert total_variation(case.leaves(case.reference_KA), optimum) > 0.3
+    assert total_variation(case.trained(monkeypatch), optimum) < 0.05
+
+
+@pytest.mark.slow
+def test_so_do_decoders_that_begin_with_what_the_stages_before_them_left(tmp_path: Path) -> None:
+    # All layouts, and a longer training: benchmarks/rto_optimum.py.
+    case = DecodersOnTree(tmp_path, "rto", iterations=90)
+    optimum = case.optimum()
+    assert total_variation(case.probabilities(case.reference), optimum) > 0.5
+    assert total_variation(case.trained(), optimum) < 0.05
 
 
 def test_with_the_log_ratio_clipped_ppo_converges_to_the_optimum_of_the_clipped_reward(
@@ -110,8 +115,8 @@ def test_with_the_log_ratio_clipped_ppo_converges_to_the_optimum_of_the_clipped_
 ) -> None:
     case = OnTree(tmp_path, reward=REWARD.but(log_ratio_clip=0.3, beta1=1.0))
     unclipped = OnTree(tmp_path / "unclipped", reward=REWARD.but(beta1=1.0)).optimum()
-    assert _distance(case.optimum(), unclipped) > 0.1
-    assert _distance(case.trained(monkeypatch), case.optimum()) < 0.05
+    assert total_variation(case.optimum(), unclipped) > 0.1
+    assert total_variation(case.trained(monkeypatch), case.optimum()) < 0.05
 
 
 def test_with_beta1_equal_to_beta2_and_no_score_ppo_returns_the_dpo_policy(
@@ -119,9 +124,9 @@ def test_with_beta1_equal_to_beta2_and_no_score_ppo_returns_the_dpo_policy(
 ) -> None:
     case = OnTree(tmp_path, reward=REWARD.but(beta1=0.7, beta2=0.7, beta3=0.0))
     dpo = case.leaves(case.dpo_KA)
-    assert _distance(case.optimum(), dpo) < 1e-9
-    assert _distance(case.leaves(case.reference_KA), dpo) > 0.3
-    assert _distance(case.trained(monkeypatch), dpo) < 0.05
+    assert total_variation(case.optimum(), dpo) < 1e-9
+    assert total_variation(case.leaves(case.reference_KA), dpo) > 0.3
+    assert total_variation(case.trained(monkeypatch), dpo) < 0.05
 
 
 @pytest.mark.parametrize("settings", [{"algorithm": "reinforce"}, {"gae_lambda": 1.0}])
@@ -129,7 +134,7 @@ def test_so_do_reinforce_and_lambda_of_one(
     settings: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = OnTree(tmp_path, reward=REWARD, **settings)
-    assert _distance(case.trained(monkeypatch), case.optimum()) < 0.05
+    assert total_variation(case.trained(monkeypatch), case.optimum()) < 0.05
 
 
 def test_a_group_s_own_spread_pulls_it_off_the_optimum_the_more_the_smaller_the_group(
@@ -138,5 +143,5 @@ def test_a_group_s_own_spread_pulls_it_off_the_optimum_the_more_the_smaller_the_
     off = {}
     for group in (8, 512):
         case = OnTree(tmp_path / str(group), reward=REWARD, algorithm="group", responses_per_prompt=group)
-        off[group] = _distance(case.trained(monkeypatch), case.optimum())
+        off[group] = total_variation(case.trained(monkeypatch), case.optimum())
     assert off[512] < 0.05 < off[8]
