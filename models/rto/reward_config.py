@@ -19,7 +19,7 @@ class TokenRewardConfig(Config):
     log_ratio_clip: float | None = Field(
         default=1.0, gt=0.0, le=100.0, description="bound of |log pi_dpo / pi_ref| at a token; None: no bound"
     )
-    kl_estimator: Literal["k1", "k3"] = Field(default="k1", description="of the KL part at a token")
+    kl_estimator: Literal["k1", "k2", "k3"] = Field(default="k1", description="of the KL part at a token")
     delimiters: tuple[int, ...] = Field(default=(), description="semi_rto: tokens that end a sentence")
     sentence: int | None = Field(default=None, ge=1, description="semi_rto: or every so many tokens")
 

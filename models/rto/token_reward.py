@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.rto.ppo_losses import kl_k1, kl_k3
+from models.rto.ppo_losses import kl_k1, kl_k2, kl_k3
 from models.rto.reward_config import TokenRewardConfig
 
 
@@ -62,7 +62,7 @@ def token_reward(
     +-0.05 with beta1 = 0.05 is c = 1. With k1 the KL part is the paper's log pi/pi_ref.
     """
     zero_SR = torch.zeros_like(policy_SR)
-    estimate = {"k1": kl_k1, "k3": kl_k3}[config.kl_estimator]
+    estimate = {"k1": kl_k1, "k2": kl_k2, "k3": kl_k3}[config.kl_estimator]
     kl_SR = -config.beta2 * _real(estimate(policy_SR, reference_SR), real_SR) if config.beta2 else zero_SR
     last_SR = last_tokens(real_SR)
     score_SR = zero_SR
