@@ -166,5 +166,5 @@ def _small_ppo(*, most_response: int, iterations: int, batch_size: int) -> PpoCo
         critic=CriticConfig(start="policy", optimizer=rate.but(learning_rate=2e-3)),
         reduction="token",
         save_every_iterations=1,
-        reward=TokenRewardConfig(beta1=0.2, beta2=0.03, beta3=1.0, log_ratio_clip=1.0),
+        reward=TokenRewardConfig(beta1=0.2, beta2=0.01, beta3=1.0, log_ratio_clip=1.0),
     )
