@@ -3,11 +3,14 @@
 import json
 import re
 import secrets
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import Field
 
 from infra import manifests
 from infra.settings import settings
@@ -182,6 +185,12 @@ def _differences(before: Any, now: Any, path: str = "") -> list[str]:
     return [] if before == now else [f"{path}: began with {before!r}, asked for now: {now!r}"]
 
 
+def let_import_from(folder: Path) -> None:
+    """Lets the user's own modules in this folder be imported, such as a reward; installed ones come first."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
 class StageRequest(Config):
     """What a Ray job is asked to do; written into the stage's folder, so that no argument list carries it."""
 
@@ -195,6 +204,7 @@ class StageRequest(Config):
     input_sha256: dict[str, str]
     start_from: Path | None = None
     folder: Path
+    started_in: Path = Field(default_factory=Path.cwd)  # the user's own modules are looked for there, after all others
 
     def identity(self) -> str:
         """Fingerprint of what determines the result: not where it runs, nor how often it is saved."""

@@ -233,6 +233,9 @@ class WorkloadConfig(Config):
         """The stages to train, by field name."""
         return {field: value for field, value in self if isinstance(value, StageConfig)}
 
+    def check_here(self) -> None:
+        """Raises ConfigError for what only the machine that starts the run can tell, such as a module of the user's."""
+
     def versions(self) -> dict[str, str]:
         """The published versions that a run reads, as NAME@VERSION, by what they are for; none by default."""
         return {}

@@ -389,3 +389,9 @@ class RtoConfig(WorkloadConfig):
     def trained_stages(self) -> dict[str, StageConfig]:
         before = {"sft": self.sft_stage, "reward_model": self.reward_model_stage, "dpo": self.dpo_stage}
         return {name: stage for name, stage in (before | self.arms).items() if stage is not None}
+
+    def check_here(self) -> None:
+        if self.rto.score.source == "function" and any(arm.reward.weighs_score for arm in self.arms.values()):
+            from models.rto.text_score import load_function
+
+            load_function(self.rto.score.function)

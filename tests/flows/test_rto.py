@@ -78,4 +78,8 @@ def test_what_cannot_work_is_refused_before_anything_starts(home: Path) -> None:
     missing = orchard(*TINY, "--set", f"data.task={json.dumps(files)}")
     assert missing.returncode == 2
     assert "gone.jsonl is no file" in missing.stderr
+    function = ("--set", "reward_model=null", "--set", "rto.critic.start=policy", "--set", "rto.score.source=function")
+    unknown = orchard(*TINY, *function, "--set", "rto.score.function=no_such_module:score")
+    assert unknown.returncode == 2
+    assert "cannot be imported: No module named 'no_such_module'" in unknown.stderr
     assert not (home / "runs").exists()

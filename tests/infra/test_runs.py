@@ -101,6 +101,11 @@ def _request(place: Path, **changes: object) -> StageRequest:
 
 def test_identity_is_the_science_and_not_the_machine(tmp_path: Path) -> None:
     identity = _request(tmp_path).identity()
-    assert identity == _request(tmp_path, cluster={"workers": 1}, run_key="two", folder=tmp_path / "x").identity()
+    assert (
+        identity
+        == _request(
+            tmp_path, cluster={"workers": 1}, run_key="two", folder=tmp_path / "x", started_in=tmp_path
+        ).identity()
+    )
     for change in ({"seed": 1}, {"config": {"max_steps": 6}}, {"input_sha256": {"problems": "cd"}}):
         assert _request(tmp_path, **change).identity() != identity
