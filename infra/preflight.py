@@ -9,7 +9,7 @@ from typing import Any
 
 from infra import artifacts, clusters, datasets, launch, lineage
 from infra.clusters import Cluster
-from infra.runs import RunFolder, let_import_from
+from infra.runs import RunFolder, work_from
 from infra.settings import settings
 from models.common import workloads
 from models.common.contract import DataConfig, StageConfig, WorkerGroup, WorkloadConfig
@@ -29,7 +29,7 @@ def open_run(
     """
     shape = clusters.named(cluster)
     config = workloads.preset(workload, preset).with_overrides(overrides)
-    let_import_from(Path.cwd())
+    work_from(Path.cwd())
     config.check_here()
     check_batches(config, shape)
     check_memory(config, shape)

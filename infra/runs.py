@@ -1,6 +1,7 @@
 """The folder of a run: what was asked, what each stage did and when, and what it left."""
 
 import json
+import os
 import re
 import secrets
 import sys
@@ -185,8 +186,13 @@ def _differences(before: Any, now: Any, path: str = "") -> list[str]:
     return [] if before == now else [f"{path}: began with {before!r}, asked for now: {now!r}"]
 
 
-def let_import_from(folder: Path) -> None:
-    """Lets the user's own modules in this folder be imported, such as a reward; installed ones come first."""
+def work_from(folder: Path) -> None:
+    """Lets relative paths and the user's own modules mean what they do where the run was started.
+
+    Installed modules come first. On a machine that has no such folder, paths stay as they are.
+    """
+    if folder.is_dir():
+        os.chdir(folder)
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
 
@@ -204,7 +210,7 @@ class StageRequest(Config):
     input_sha256: dict[str, str]
     start_from: Path | None = None
     folder: Path
-    started_in: Path = Field(default_factory=Path.cwd)  # the user's own modules are looked for there, after all others
+    started_in: Path = Field(default_factory=Path.cwd)  # what relative paths and the user's own modules are of
 
     def identity(self) -> str:
         """Fingerprint of what determines the result: not where it runs, nor how often it is saved."""

@@ -16,7 +16,7 @@ from infra import collectives, manifests
 from infra.checkpoints import CheckpointStore
 from infra.clusters import Cluster
 from infra.engine import engine_factory
-from infra.runs import StageFolder, StageRequest, let_import_from
+from infra.runs import StageFolder, StageRequest, work_from
 from infra.settings import local_rank
 from models.common.config import Config
 from models.common.contract import MapConfig, Metrics, StageConfig, World
@@ -97,8 +97,8 @@ def process_shard(request_values: dict[str, Any], shard: dict[str, Any]) -> Any:
 
 
 def read_config(request: StageRequest) -> Config:
-    """The stage's config, made by its own class; only classes of `models` are built. It may name the user's modules."""
-    let_import_from(request.started_in)
+    """The stage's config, made by its own class; only classes of `models` are built. It may name the user's files."""
+    work_from(request.started_in)
     module_name, _, class_name = request.config_class.partition(":")
     assert module_name.split(".")[0] == "models", f"{request.config_class} is no config of models"
     kind = getattr(importlib.import_module(module_name), class_name)

@@ -1,12 +1,14 @@
 """A run's folder: claimed once, timed by interval arithmetic, its first error kept."""
 
+import importlib
 import json
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from infra.runs import RunFolder, StageRequest, read_lines
+from infra.runs import RunFolder, StageRequest, read_lines, work_from
 from models.common.errors import Cancelled, CheckpointError, ConfigError, DataError
 
 
@@ -109,3 +111,19 @@ def test_identity_is_the_science_and_not_the_machine(tmp_path: Path) -> None:
     )
     for change in ({"seed": 1}, {"config": {"max_steps": 6}}, {"input_sha256": {"problems": "cd"}}):
         assert _request(tmp_path, **change).identity() != identity
+
+
+def test_a_worker_finds_relative_paths_and_modules_where_the_run_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "rewards_of_this_project.py").write_text("BEST = 3\n")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+    work_from(folder)
+    assert importlib.import_module("rewards_of_this_project").BEST == 3
+    assert Path("rewards_of_this_project.py").is_file()
+    assert sys.path[-1] == str(folder), "after all others"
+    work_from(tmp_path / "gone")
+    assert Path.cwd() == folder
