@@ -34,7 +34,7 @@ def read_preferences(world: World, network: PolicyConfig) -> Preferences:
     return preferences
 
 
-def draw_rows(rows: int, batch_size: int, step: int, seed: tuple[int, int]) -> Rows:
+def draw_rows(rows: int, batch_size: int, step: int, seed: tuple[int, ...]) -> Rows:
     """The rows of this step's global batch: one pass through all of them after the other, each in an order of its own.
 
     A batch may end one pass and begin the next, so that each row comes equally often.

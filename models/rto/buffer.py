@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.rto.batches import draw_rows
 from models.rto.ragged import Ragged
 from models.rto.sequences import Sequences
 
@@ -87,12 +87,5 @@ def distinct(prompts: Ragged) -> Ragged:
 
 
 def draw_prompts(different: Ragged, count: int, iteration: int, seed: tuple[int, ...]) -> Ragged:
-    """The prompts of an iteration: `count` of the different ones, one round through them after the other.
-
-    Each round has an order of its own, so that after any number of whole rounds each prompt has been drawn equally
-    often, be there four of them or many more than an iteration takes.
-    """
-    places = np.arange(iteration * count, (iteration + 1) * count)
-    rounds = {int(number) for number in places // len(different)}
-    orders = {number: np.random.default_rng([*seed, number]).permutation(len(different)) for number in rounds}
-    return different.take([orders[int(place) // len(different)][place % len(different)] for place in places])
+    """The prompts of an iteration: `count` of the different ones, be there four of them or many more than it takes."""
+    return different.take(draw_rows(len(different), count, iteration, seed))

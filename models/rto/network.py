@@ -244,23 +244,21 @@ def start_critic(
                 f"give it the folder of a trained {whose.replace('_', ' ')}"
             )
         return critic
-    weights = {name: value for name, value in load_weights(from_folder).items() if name.startswith("backbone.")}
-    head = {f"head.{name}": value for name, value in critic.head.state_dict().items()}
-    load_into(
-        critic,
-        weights | head,
-        from_folder,
-        hint=f"set critic.start to another than '{whose}', or make the networks equal",
-    )
+    load_backbone(critic, from_folder, hint=f"set critic.start to another than '{whose}', or make the networks equal")
     return critic
 
 
-def load_into(
-    module: nn.Module,
-    weights: dict[str, Tensor],
-    folder: Path,
-    hint: str = "give a stage that was trained with this network and vocabulary",
-) -> None:
+_HINT = "give a stage that was trained with this network and vocabulary"
+
+
+def load_backbone(module: Critic | RewardModel, folder: Path, hint: str = _HINT) -> None:
+    """Loads the backbone of the policy or reward model in a stage's folder; the module's head stays."""
+    backbone = {name: value for name, value in load_weights(folder).items() if name.startswith("backbone.")}
+    head = {f"head.{name}": value for name, value in module.head.state_dict().items()}
+    load_into(module, backbone | head, folder, hint)
+
+
+def load_into(module: nn.Module, weights: dict[str, Tensor], folder: Path, hint: str = _HINT) -> None:
     """Loads weights by name; raises ConfigError where names or shapes are not the module's."""
     expected = {name: tuple(value.shape) for name, value in module.named_parameters() if value.requires_grad}
     found = {name: tuple(value.shape) for name, value in weights.items()}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from models.common.contract import World
 from models.common.errors import ConfigError
+from models.rto.batches import read_preferences
 from models.rto.config import PpoStage
 from models.rto.network import Critic, start_critic
 from models.rto.policies import PolicySet, policies_for
@@ -30,9 +31,8 @@ class PpoInputs:
 
 def read_inputs(config: PpoStage, world: World) -> PpoInputs:
     """Everything that the stage reads; raises ConfigError where it does not fit together."""
-    preferences = Preferences.read(_folder(world, "preferences", "the prompts come from it"))
+    preferences = read_preferences(world, config.policy)
     _check_workers(config, world)
-    preferences.check_tokenizer(config.policy)
     if config.algorithm == "ppo" or config.reward.weighs_score:
         preferences.check_tokenizer(config.scorer)
     _check_lengths(config, preferences)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from models.common.contract import LearnerState, Metrics, World
-from models.common.weights import load_weights
 from models.rto.batches import (
     REWARD_MODEL,
     Rows,
@@ -25,7 +24,7 @@ from models.rto.batches import (
 )
 from models.rto.config import RewardModelStage
 from models.rto.descent import Descent
-from models.rto.network import RewardModel, load_into, make_reward_model
+from models.rto.network import RewardModel, load_backbone, make_reward_model
 from models.rto.policy_config import PolicyConfig
 from models.rto.preference_losses import logistic_loss
 from models.rto.preferences import pair_sequences
@@ -105,11 +104,8 @@ def start_reward_model(config: RewardModelStage, vocabulary: int, start_from: Pa
     is fresh, or the pretrained one.
     """
     model = make_reward_model(config.network, vocabulary, config.form)
-    if start_from is None or not _is_policy_of(config.network, start_from):
-        return model
-    backbone = {name: value for name, value in load_weights(start_from).items() if name.startswith("backbone.")}
-    head = {f"head.{name}": value for name, value in model.head.state_dict().items()}
-    load_into(model, backbone | head, start_from)
+    if start_from is not None and _is_policy_of(config.network, start_from):
+        load_backbone(model, start_from)
     return model
 
 
