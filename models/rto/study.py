@@ -8,11 +8,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from models.common.contract import World
+from models.common.in_process import train_in_process
 from models.rto.comparison import Seed, Training
 from models.rto.config import StudyStage
 from models.rto.data_config import PreferenceData
 from models.rto.dpo_evaluation import judge_pairs
-from models.rto.in_process import train_in_process
 from models.rto.measurement import make_judge, policy_and_reference
 from models.rto.policy_config import DecoderConfig
 from models.rto.preferences import Preferences

@@ -11,9 +11,9 @@ import torch
 
 from infra.report_page import write_page
 from models.common.contract import MapConfig, World
+from models.common.in_process import train_in_process
 from models.common.report import Report, TokenLine
 from models.rto.config import RtoConfig
-from models.rto.in_process import train_in_process
 from models.rto.policies import policies_for
 from models.rto.preferences import Preferences, sequences
 from tests.models.rto.made_up import small_config

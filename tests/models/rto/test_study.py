@@ -12,9 +12,9 @@ from torch import Tensor
 
 from models.common.contract import LearnerState, Metrics, World
 from models.common.errors import TrainingError
+from models.common.in_process import train_in_process
 from models.rto import study
 from models.rto.config import SftStage, StudyStage
-from models.rto.in_process import train_in_process
 from tests.models.rto.made_up import seed_of, small_config
 from tests.models.rto.ppo_worlds import world_of
 
