@@ -14,13 +14,22 @@ from tasks.runs import Run, describe
 
 @task(task_run_name="publish", retries=2, retry_delay_seconds=5)
 def publish(
-    run: Run, checkpoint: Checkpoint, evaluation: Evaluation, config: Config, parents: list[Handle]
+    run: Run,
+    checkpoint: Checkpoint,
+    evaluation: Evaluation,
+    config: Config,
+    parents: list[Handle],
+    parts: dict[str, Checkpoint] | None = None,
 ) -> Artifact:
-    """The version of this run: a new one, or the one that an earlier attempt of the same run published."""
+    """The version of this run: a new one, or the one that an earlier attempt of the same run published.
+
+    parts: further trained stages that belong to it, by the folder that each has in it.
+    """
+    parts = parts or {}
     with run.folder.timed("publish", "artifact"):
         folder = run.folder.folder / "artifact"
-        history = _lineage(run, checkpoint, evaluation, parents)
-        assemble(folder, checkpoint, evaluation, config, history)
+        history = _lineage(run, checkpoint, evaluation, [*parents, *parts.values()])
+        assemble(folder, checkpoint, evaluation, config, history, parts)
         summary = {"preset": run.preset, "seed": run.seed, "summary": Report.read(evaluation.folder).summary}
         artifact = artifacts.publish(folder, run.workload, run_key=run.key, summary=summary)
     get_run_logger().info("published %s@%s", artifact.name, artifact.version)
