@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from infra.image_grids import plot_image_grid
 from infra.maps import plain, plot_maps
 from infra.settings import keep_matplotlib_inside
+from models.common.image_grid import ImageGrid
 from models.common.report import Curve, Drawing, Figure, Report, Table
 
 # Legible on white, and told apart by people who see fewer colours; dashes and markers repeat what the colour says.
@@ -116,6 +118,8 @@ def draw_png(drawing: Drawing) -> bytes:
     canvas.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1)
     if isinstance(drawing, Figure):
         _plot_figure(canvas, drawable(drawing))
+    elif isinstance(drawing, ImageGrid):
+        plot_image_grid(canvas, drawing)
     else:
         plot_maps(canvas, drawing)
     picture = io.BytesIO()

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from infra.axes import digits, number_text
+from infra.image_grids import shown_rows
 from infra.ramps import dark_rules
 from infra.svg import draw_svg
 from infra.svg_maps import draw_maps_svg
 from infra.token_lines import has_tokens, legend, shown_tokens, token_numbers, tone_rules
-from models.common.report import Cells, Curve, Drawing, Figure, Map, MapRow, Report, Sample, Table, TokenLine
+from models.common.image_grid import ImageGrid
+from models.common.report import Cells, Curve, Figure, Map, MapRow, Report, Sample, Table, TokenLine
 
 _TEMPLATE = "report_page.html.jinja"
 _WIDE, _NARROW = (760, 380), (360, 290)  # a figure is drawn twice, since shrunk letters cannot be read
@@ -36,20 +38,24 @@ def write_page(report: Report, lineage: dict[str, Any], file: Path) -> None:
     environment.filters["numeric"] = _numeric_columns
     environment.tests["code"] = _is_code
     figures = [
-        {
+        {"figure": figure, "rows": shown_rows(figure)}
+        if isinstance(figure, ImageGrid)
+        else {
             "figure": figure,
+            "rows": None,
             "wide": Markup(_draw(figure, f"figure-{place}-wide", _WIDE)),  # noqa: S704 both escape their texts
             "narrow": Markup(_draw(figure, f"figure-{place}-narrow", _NARROW)),  # noqa: S704
             "numbers": [_numbers(figure)] if isinstance(figure, Figure) else _map_numbers(figure),
         }
         for place, figure in enumerate(report.figures)
     ]
-    has_maps = any(not isinstance(figure, Figure) for figure in report.figures)
+    has_maps = any(isinstance(figure, Map | MapRow) for figure in report.figures)
     ramps = Markup(dark_rules() if has_maps else "")  # noqa: S704 colours and class names of our own
     tones = [Markup(tone_rules(dark=dark) if has_tokens(report) else "") for dark in (False, True)]  # noqa: S704 likewise
     page = environment.get_template(_TEMPLATE).render(
         report=report,
         figures=figures,
+        has_images=any(isinstance(figure, ImageGrid) for figure in report.figures),
         samples=[_sample(sample) for sample in report.samples],
         lineage=lineage,
         ramps=ramps,
@@ -68,7 +74,7 @@ def _sample(sample: Sample) -> dict[str, Any]:
     }
 
 
-def _draw(figure: Drawing, name: str, size: tuple[int, int]) -> str:
+def _draw(figure: Figure | Map | MapRow, name: str, size: tuple[int, int]) -> str:
     return draw_svg(figure, name, *size) if isinstance(figure, Figure) else draw_maps_svg(figure, name, size[0])
 
 

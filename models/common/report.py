@@ -1,4 +1,4 @@
-"""A report as data: numbers with error bars, curves, maps, tables, samples. `infra/` draws it; workloads fill it."""
+"""A report as data: numbers, curves, maps, images, tables, samples. `infra/` draws it; workloads fill it."""
 
 import json
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from pydantic import (
 
 from models.common.config import Config
 from models.common.errors import GateFailed
+from models.common.image_grid import ImageGrid
 
 
 class Curve(Config):
@@ -195,14 +196,21 @@ class MapRow(Config):
         return self
 
 
+_KINDS = (("maps", "maps"), ("values", "map"), ("images", "images"))  # a field that only it has, and the kind
+
+
 def _kind(drawing: Any) -> str:
     """Which of the drawings this is, by the field that only it has; JSON needs no name for it."""
     has = drawing.__contains__ if isinstance(drawing, dict) else lambda field: hasattr(drawing, field)
-    return next((kind for field, kind in (("maps", "maps"), ("values", "map")) if has(field)), "figure")
+    return next((kind for field, kind in _KINDS if has(field)), "figure")
 
 
 Drawing = Annotated[
-    Annotated[Figure, Tag("figure")] | Annotated[Map, Tag("map")] | Annotated[MapRow, Tag("maps")], Discriminator(_kind)
+    Annotated[Figure, Tag("figure")]
+    | Annotated[Map, Tag("map")]
+    | Annotated[MapRow, Tag("maps")]
+    | Annotated[ImageGrid, Tag("images")],
+    Discriminator(_kind),
 ]
 
 
