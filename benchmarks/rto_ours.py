@@ -23,10 +23,11 @@ from infra import collectives
 from infra.clusters import Cluster
 from infra.engine import engine_factory
 from models.common.contract import World
+from models.common.optimizer_config import OptimizerConfig
 from models.rto.config import DpoStage, PpoStage
 from models.rto.data_config import BigramTask
 from models.rto.network import make_policy, make_reward_model
-from models.rto.policy_config import DecoderConfig, OptimizerConfig
+from models.rto.policy_config import DecoderConfig
 from models.rto.ppo_config import CriticConfig
 from models.rto.preferences import Pairs, Preferences, padded_prompts
 from models.rto.ragged import Ragged

@@ -13,12 +13,11 @@ from torch import Tensor
 
 from models.common.contract import World
 from models.common.errors import ConfigError
+from models.common.rows import Rows
 from models.rto.policy_config import PolicyConfig
 from models.rto.preferences import Pairs, Preferences, pair_sequences
 from models.rto.ragged import Ragged
 from models.rto.sequences import Sequences
-
-Rows = NDArray[np.int64]
 
 # What a random stream is for, so that no two stages share one.
 SFT, REWARD_MODEL, DPO = 10, 11, 12
@@ -32,17 +31,6 @@ def read_preferences(world: World, network: PolicyConfig) -> Preferences:
     preferences = Preferences.read(world.inputs["preferences"])
     preferences.check_tokenizer(network)
     return preferences
-
-
-def draw_rows(rows: int, batch_size: int, step: int, seed: tuple[int, ...]) -> Rows:
-    """The rows of this step's global batch: one pass through all of them after the other, each in an order of its own.
-
-    A batch may end one pass and begin the next, so that each row comes equally often.
-    """
-    places = np.arange(step * batch_size, (step + 1) * batch_size)
-    epochs = {int(epoch) for epoch in places // rows}
-    orders = {epoch: np.random.default_rng([*seed, epoch]).permutation(rows) for epoch in epochs}
-    return np.array([orders[int(place // rows)][place % rows] for place in places], np.int64)
 
 
 def pieces(rows: Rows, lengths: NDArray[np.int64], at_once: int | None) -> list[Rows]:

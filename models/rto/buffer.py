@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.rto.batches import draw_rows
+from models.common.rows import draw_rows
 from models.rto.ragged import Ragged
 from models.rto.sequences import Sequences
 

@@ -19,9 +19,10 @@ from models.common.contract import (
     WorkloadConfig,
     World,
 )
+from models.common.optimizer_config import MicroBatch, OptimizerConfig
 from models.rto.arms import ARMS, ArmName
 from models.rto.data_config import LengthTrapTask, PreferenceData
-from models.rto.policy_config import DecoderConfig, MicroBatch, OptimizerConfig, PolicyConfig
+from models.rto.policy_config import DecoderConfig, PolicyConfig
 from models.rto.ppo_config import PpoConfig
 
 Steps = Field(default=1000, ge=1, le=100_000_000)

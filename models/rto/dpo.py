@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from models.common.contract import LearnerState, Metrics, World
+from models.common.rows import Rows, draw_rows
+from models.common.warmup_descent import Descent
 from models.rto import preference_losses as losses
-from models.rto.batches import DPO, Rows, check_lengths, draw_rows, pair_lengths, pieces, read_preferences
+from models.rto.batches import DPO, check_lengths, pair_lengths, pieces, read_preferences
 from models.rto.config import DpoStage
-from models.rto.descent import Descent
 from models.rto.network import read_policy
 from models.rto.policies import PolicySet, policies_for
 from models.rto.preferences import pair_sequences

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from models.common.contract import WorkerGroup
+from models.common.memory import bytes_of_a_number, trained_bytes
 from models.rto.config import DpoStage, PpoStage, RewardModelStage, SftStage
 from models.rto.policy_config import DecoderConfig, HuggingFaceConfig, PolicyConfig
 from models.rto.ppo_config import WRITTEN_AT_ONCE
@@ -47,7 +48,9 @@ def sft_bytes(stage: SftStage, group: WorkerGroup) -> int:
     shape = policy_shape(stage.policy)
     if shape is None:
         return 0
-    return _trained(shape, group) + _forward_backward(shape, group, _at_once(stage, group), shape.context)
+    return trained_bytes(shape.parameters, shape.trained, group) + _forward_backward(
+        shape, group, _at_once(stage, group), shape.context
+    )
 
 
 def reward_model_bytes(stage: RewardModelStage, group: WorkerGroup) -> int:
@@ -56,7 +59,9 @@ def reward_model_bytes(stage: RewardModelStage, group: WorkerGroup) -> int:
     if shape is None:
         return 0
     shape = shape.without_head(shape.vocabulary if stage.form == "token_sum" else 1)
-    return _trained(shape, group) + _forward_backward(shape, group, 2 * _at_once(stage, group), shape.context)
+    return trained_bytes(shape.parameters, shape.trained, group) + _forward_backward(
+        shape, group, 2 * _at_once(stage, group), shape.context
+    )
 
 
 def dpo_bytes(stage: DpoStage, group: WorkerGroup) -> int:
@@ -67,7 +72,9 @@ def dpo_bytes(stage: DpoStage, group: WorkerGroup) -> int:
     asked = stage.reference == "live" and stage.loss != "simpo"  # which knows no reference
     reference = _frozen_beside(shape, group) if asked else 0
     return (
-        _trained(shape, group) + reference + _forward_backward(shape, group, 2 * _at_once(stage, group), shape.context)
+        trained_bytes(shape.parameters, shape.trained, group)
+        + reference
+        + _forward_backward(shape, group, 2 * _at_once(stage, group), shape.context)
     )
 
 
@@ -79,12 +86,12 @@ def ppo_bytes(stage: PpoStage, group: WorkerGroup) -> int:
     actor, scorer = policy_shape(stage.policy), policy_shape(stage.scorer)
     if actor is None or scorer is None:
         return 0
-    stays = _trained(actor, group) + _frozen_beside(actor, group)
+    stays = trained_bytes(actor.parameters, actor.trained, group) + _frozen_beside(actor, group)
     if stage.reward.beta1 and stage.reward.layout != "ppo":
         stays += _frozen_beside(actor, group)
     if stage.score.source == "model" and stage.reward.beta3:
         outputs = scorer.vocabulary if stage.reward_model_form == "token_sum" else 1
-        stays += scorer.without_head(outputs).parameters * _bytes_of_a_number(group)
+        stays += scorer.without_head(outputs).parameters * bytes_of_a_number(group)
     at_once = _at_once(stage, group)
     comes = [
         _forward_backward(actor, group, at_once, min(actor.context, stage.most_response)),
@@ -92,7 +99,7 @@ def ppo_bytes(stage: PpoStage, group: WorkerGroup) -> int:
     ]
     if stage.algorithm == "ppo":
         critic = scorer.without_head(1)
-        stays += _trained(critic, group)
+        stays += trained_bytes(critic.parameters, critic.trained, group)
         comes.append(_forward_backward(critic, group, at_once, critic.context))
     return stays + max(comes)
 
@@ -102,33 +109,9 @@ def _at_once(stage: Any, group: WorkerGroup) -> int:
     return min(share, stage.micro_batch or share)
 
 
-def _bytes_of_a_number(group: WorkerGroup) -> int:
-    return 2 if group.precision == "bf16" else 4
-
-
-def _trained(shape: Shape, group: WorkerGroup) -> int:
-    """Weights, gradients and optimizer of a network that is trained (Rajbhandari et al. 2020, section 3.1).
-
-    Mixed precision with Adam: 2 bytes of weight, 2 of gradient and 12 of optimizer (weight, mean and variance in
-    float32) a parameter; stage 1 splits the 12 over the workers, stage 2 the gradient too, stage 3 the weights too.
-    In float32: 4, 4 and 8, and 4 more of DeepSpeed's own copy from stage 1 on.
-    """
-    number, stage = _bytes_of_a_number(group), group.zero_stage
-    if group.precision == "bf16" and stage == 0:  # plain torch: float32 weights, cast anew in each forward pass
-        weights, gradient, optimizer = 4 + 2, 4, 8
-    else:
-        weights, gradient, optimizer = number, number, 8 + (4 if stage else 0)
-    split = [group.workers if stage >= least else 1 for least in (3, 2, 1)]
-    return (
-        -(-shape.parameters * weights // split[0])
-        + -(-shape.trained * gradient // split[1])
-        + -(-shape.trained * optimizer // split[2])
-    )
-
-
 def _frozen_beside(shape: Shape, group: WorkerGroup) -> int:
     """A frozen policy beside the one that is trained: an adapter on the same base, or a network of its own."""
-    return (shape.adapter or shape.parameters) * _bytes_of_a_number(group)
+    return (shape.adapter or shape.parameters) * bytes_of_a_number(group)
 
 
 def _forward_backward(shape: Shape, group: WorkerGroup, rows: int, predicted: int) -> int:
@@ -140,7 +123,7 @@ def _forward_backward(shape: Shape, group: WorkerGroup, rows: int, predicted: in
     The logits of the `predicted` tokens of a row are held in the network's precision, and in float32 as log p and as
     two gradients.
     """
-    number, tokens = _bytes_of_a_number(group), rows * shape.context
+    number, tokens = bytes_of_a_number(group), rows * shape.context
     layer = 10 * shape.width + 4 * shape.inner_width
     kept = shape.layers * shape.width + layer if shape.recompute else shape.layers * layer
     return tokens * kept * number + rows * predicted * shape.vocabulary * (number + 12)
@@ -151,7 +134,7 @@ def _decoding(shape: Shape, group: WorkerGroup, rows: int) -> int:
 
     The keys and values of one layer stand there twice while it grows by a token.
     """
-    number = _bytes_of_a_number(group)
+    number = bytes_of_a_number(group)
     cache = rows * shape.context * 2 * shape.key_width * (shape.layers + 1) * number
     return cache + rows * shape.vocabulary * (number + 8 + 8)  # log p and its cumulative sum are float64
 

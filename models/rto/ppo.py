@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from models.common.contract import LearnerState, Metrics, World
+from models.common.warmup_descent import Descent
 from models.rto.buffer import Buffer
 from models.rto.config import PpoStage
-from models.rto.descent import Descent
 from models.rto.experience import MINIBATCHES, Experience
 from models.rto.guards import Guards
 from models.rto.network import entropy, token_log_probs

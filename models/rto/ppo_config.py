@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from models.common.config import Config
-from models.rto.policy_config import MicroBatch, OptimizerConfig
+from models.common.optimizer_config import MicroBatch, OptimizerConfig
 from models.rto.reward_config import ScoreConfig, TokenRewardConfig
 
 WRITTEN_AT_ONCE = 8  # responses written at once for each that is trained on at once: writing keeps no activations

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from models.common.optimizer_config import OptimizerConfig
 from models.rto.config import (
     DpoConfig,
     DpoGatesConfig,
@@ -18,7 +19,7 @@ from models.rto.data_config import (
     PreferenceFiles,
     TransductionTask,
 )
-from models.rto.policy_config import DecoderConfig, HuggingFaceConfig, LoraConfig, OptimizerConfig
+from models.rto.policy_config import DecoderConfig, HuggingFaceConfig, LoraConfig
 from models.rto.ppo_config import CriticConfig, PpoConfig
 from models.rto.reward_config import ScoreConfig, TokenRewardConfig
 

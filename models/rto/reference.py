@@ -12,7 +12,8 @@ from torch import Tensor
 
 from models.common.contract import World
 from models.common.errors import CheckpointError, TrainingError
-from models.rto.batches import Rows, over_pairs
+from models.common.rows import Rows
+from models.rto.batches import over_pairs
 from models.rto.network import token_log_probs
 from models.rto.policies import FrozenPolicy
 from models.rto.preferences import Pairs

@@ -12,18 +12,10 @@ import torch
 from torch import Tensor
 
 from models.common.contract import LearnerState, Metrics, World
-from models.rto.batches import (
-    REWARD_MODEL,
-    Rows,
-    check_lengths,
-    draw_rows,
-    over_pairs,
-    pair_lengths,
-    pieces,
-    read_preferences,
-)
+from models.common.rows import Rows, draw_rows
+from models.common.warmup_descent import Descent
+from models.rto.batches import REWARD_MODEL, check_lengths, over_pairs, pair_lengths, pieces, read_preferences
 from models.rto.config import RewardModelStage
-from models.rto.descent import Descent
 from models.rto.network import RewardModel, load_backbone, make_reward_model
 from models.rto.policy_config import PolicyConfig
 from models.rto.preference_losses import logistic_loss

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from models.common.contract import LearnerState, Metrics, World
-from models.rto.batches import SFT, Rows, check_lengths, draw_rows, pieces, read_preferences
+from models.common.rows import Rows, draw_rows
+from models.common.warmup_descent import Descent
+from models.rto.batches import SFT, check_lengths, pieces, read_preferences
 from models.rto.config import SftStage
-from models.rto.descent import Descent
 from models.rto.network import make_policy, read_policy, token_log_probs
 from models.rto.preferences import ragged_sequences
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.rto.batches import draw_rows, pieces
-from models.rto.descent import Descent, learning_rate
-from models.rto.policy_config import OptimizerConfig
+from models.common.optimizer_config import OptimizerConfig
+from models.common.rows import draw_rows
+from models.common.warmup_descent import Descent, learning_rate
+from models.rto.batches import pieces
 from tests.models.rto.ppo_worlds import world_of
 
 

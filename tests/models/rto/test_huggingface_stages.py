@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from models.common.contract import StageConfig
+from models.common.optimizer_config import OptimizerConfig
 from models.rto.config import DpoStage, PpoStage, RewardModelStage, SftStage
-from models.rto.policy_config import HuggingFaceConfig, OptimizerConfig
+from models.rto.policy_config import HuggingFaceConfig
 from tests.fixtures.stages import ALONE, broken_off, curve, rehearsal, request_for, train_alone
 from tests.models.rto.small_models import llama
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from models.common import descent
 from models.common.contract import World
-from models.rto.policy_config import OptimizerConfig
+from models.common.optimizer_config import OptimizerConfig
 
 
 def learning_rate(config: OptimizerConfig, step: int, max_steps: int) -> float:
