@@ -22,6 +22,7 @@ DOORS = {
     "deepspeed": ("infra/engine.py",),
     "transformers": ("models/rto/huggingface.py", "models/rto/tokenizer.py"),
     "peft": ("models/rto/huggingface.py",),
+    **dict.fromkeys(("pydicom", "openpyxl"), ("models/busgen/readers/*.py",)),
     **dict.fromkeys(("dvc", "gto", "boto3", "botocore"), ("infra/artifacts*.py",)),
 }
 OUTSIDE = {"datetime", "http", "os", "requests", "socket", "subprocess", "time", "urllib"}

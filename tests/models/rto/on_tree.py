@@ -22,7 +22,8 @@ from models.rto.preferences import Preferences
 from models.rto.reward_config import Layout, ScoreConfig, TokenRewardConfig
 from models.rto.sequences import Sequences
 from models.rto.tree import Table, Tree
-from tests.models.rto.ppo_worlds import RATE, prepared, saved, world_of
+from tests.fixtures.worlds import world_of
+from tests.models.rto.ppo_worlds import RATE, prepared, saved
 
 DPO_BETA = 2.0
 REWARD = TokenRewardConfig(beta1=0.25, beta2=0.5, beta3=1.0, log_ratio_clip=None, sentence=2)

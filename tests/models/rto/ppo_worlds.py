@@ -1,18 +1,12 @@
-"""Small inputs of PPO on disk, and a world that holds them."""
+"""Small inputs of PPO on disk."""
 
 import json
-import time
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import nn
 
-from infra import collectives
-from infra.clusters import LAPTOP, Cluster
-from infra.engine import engine_factory
-from models.common.contract import World
 from models.common.optimizer_config import OptimizerConfig
 from models.rto.config import PpoStage
 from models.rto.data_config import BigramTask, PreferenceData
@@ -21,10 +15,10 @@ from models.rto.policy_config import DecoderConfig
 from models.rto.ppo_config import CriticConfig
 from models.rto.preferences import Preferences
 from models.rto.reward_config import TokenRewardConfig
+from tests.fixtures.worlds import FINGERPRINT
 
 NETWORK = DecoderConfig(layers=1, width=16, heads=2, feed_forward_width=32, context=16)
 RATE = OptimizerConfig(learning_rate=3e-3, schedule="constant", warmup_share=0.0)
-REFERENCE = "5f" * 32
 STAGE = PpoStage(
     policy=NETWORK,
     scorer=NETWORK,
@@ -49,7 +43,7 @@ def prepared(folder: Path, data: PreferenceData | None = None) -> Path:
 
 
 def saved(
-    module: nn.Module, folder: Path, *, start_from: str | None = REFERENCE, more: dict[str, float] | None = None
+    module: nn.Module, folder: Path, *, start_from: str | None = FINGERPRINT, more: dict[str, float] | None = None
 ) -> Path:
     """The folder of a stage that was trained to these weights."""
     folder.mkdir(parents=True)
@@ -75,25 +69,3 @@ def write_inputs(folder: Path, data: PreferenceData | None = None) -> tuple[dict
         "reward_model": saved(judge, folder / "reward_model", more=measured),
     }
     return inputs, saved(reference, folder / "sft", start_from=None)
-
-
-def world_of(inputs: dict[str, Path], start_from: Path | None, cluster: Cluster | None = None, seed: int = 3) -> World:
-    """The world of this process, be it a rank of several or alone."""
-    torch.manual_seed(seed)
-    device = torch.device("cpu")
-    rank, size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    return World(
-        rank=rank,
-        size=size,
-        device=device,
-        seed=seed,
-        inputs=inputs,
-        start_from=start_from,
-        fingerprints={} if start_from is None else {"start_from": REFERENCE},
-        make_engine=engine_factory(cluster or LAPTOP.but(engine="torch"), device),
-        mean=collectives.mean,
-        sum=collectives.total,
-        gather=collectives.gather,
-        exchange=collectives.exchange,
-        clock=time.monotonic,
-    )

@@ -12,7 +12,7 @@ from models.common.optimizer_config import OptimizerConfig
 from models.common.rows import draw_rows
 from models.common.warmup_descent import Descent, learning_rate
 from models.rto.batches import pieces
-from tests.models.rto.ppo_worlds import world_of
+from tests.fixtures.worlds import world_of
 
 
 def test_a_cosine_goes_up_in_a_line_and_then_as_that_of_torch() -> None:

@@ -23,7 +23,8 @@ from models.rto.ragged import Ragged
 from models.rto.reference import check_agreement, response_log_probs
 from models.rto.tree import Tree
 from tests.fixtures.ranks import run_ranks
-from tests.models.rto.ppo_worlds import NETWORK, RATE, prepared, saved, world_of
+from tests.fixtures.worlds import world_of
+from tests.models.rto.ppo_worlds import NETWORK, RATE, prepared, saved
 
 STAGE = DpoStage(policy=NETWORK, max_steps=30, batch_size=8, optimizer=RATE)
 TRAP = PreferenceData(

@@ -13,7 +13,7 @@ from models.rto.config import RtoConfig
 from models.rto.data_config import PreferenceFiles
 from models.rto.policy_config import HuggingFaceConfig
 from models.rto.study import run_seed
-from tests.models.rto.ppo_worlds import world_of
+from tests.fixtures.worlds import world_of
 from tests.models.rto.small_models import llama, saved
 from tests.models.rto.tokenizers import CHATML, byte_tokenizer
 

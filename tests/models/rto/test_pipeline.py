@@ -16,8 +16,8 @@ from models.common.report import Report, TokenLine
 from models.rto.config import RtoConfig
 from models.rto.policies import policies_for
 from models.rto.preferences import Preferences, sequences
+from tests.fixtures.worlds import world_of
 from tests.models.rto.made_up import small_config
-from tests.models.rto.ppo_worlds import world_of
 
 SHORT = {f"{stage}.max_steps": 4 for stage in ("sft", "reward_model", "dpo")} | {
     "rto.iterations": 2,

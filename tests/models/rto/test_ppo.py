@@ -21,7 +21,8 @@ from models.rto.policies import policies_for
 from models.rto.ppo import PpoLearner
 from models.rto.ragged import Ragged
 from tests.fixtures.ranks import run_ranks
-from tests.models.rto.ppo_worlds import REFERENCE, STAGE, world_of, write_inputs
+from tests.fixtures.worlds import FINGERPRINT, world_of
+from tests.models.rto.ppo_worlds import STAGE, write_inputs
 
 Given = tuple[dict[str, Path], Path]
 WITH_ENDS = PreferenceData(
@@ -302,7 +303,7 @@ def test_a_dpo_policy_trained_from_another_reference_is_refused(given: Given) ->
     inputs, _ = given
     (inputs["dpo"] / "parents.json").write_text(json.dumps({"start_from": "00" * 32}))
     with pytest.raises(
-        ConfigError, match=f"from reference {'0' * 12}, and this stage starts from reference {REFERENCE[:12]}"
+        ConfigError, match=f"from reference {'0' * 12}, and this stage starts from reference {FINGERPRINT[:12]}"
     ):
         _learner(given)
     (inputs["dpo"] / "parents.json").write_text("{}")

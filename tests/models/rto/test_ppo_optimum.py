@@ -18,8 +18,9 @@ from models.rto.reward_config import ScoreConfig, TokenRewardConfig
 from models.rto.scoring import Scoring
 from models.rto.sequences import Sequences
 from models.rto.tree import Tree
+from tests.fixtures.worlds import world_of
 from tests.models.rto.on_tree import DecodersOnTree, total_variation
-from tests.models.rto.ppo_worlds import RATE, STAGE, prepared, world_of
+from tests.models.rto.ppo_worlds import RATE, STAGE, prepared
 from tests.models.rto.tabular import TableCritic, TablePolicy
 
 DPO_BETA = 2.0

@@ -21,7 +21,8 @@ from models.rto.preferences import Pairs, Preferences, sequences
 from models.rto.ragged import Ragged
 from models.rto.reward_model import RewardModelLearner, reward_model_loss
 from tests.fixtures.ranks import run_ranks
-from tests.models.rto.ppo_worlds import NETWORK, RATE, prepared, saved, world_of
+from tests.fixtures.worlds import world_of
+from tests.models.rto.ppo_worlds import NETWORK, RATE, prepared, saved
 
 STAGE = RewardModelStage(network=NETWORK, max_steps=30, batch_size=8, optimizer=RATE)
 TRAP = PreferenceData(

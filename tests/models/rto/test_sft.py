@@ -13,7 +13,8 @@ from models.rto.data_config import BigramTask, LengthTrapTask, PreferenceData
 from models.rto.network import read_policy, token_log_probs
 from models.rto.preferences import Preferences, sequences
 from models.rto.sft import SftLearner, sft_loss
-from tests.models.rto.ppo_worlds import NETWORK, RATE, prepared, saved, world_of
+from tests.fixtures.worlds import world_of
+from tests.models.rto.ppo_worlds import NETWORK, RATE, prepared, saved
 
 STAGE = SftStage(policy=NETWORK, max_steps=20, batch_size=8, optimizer=RATE)
 TRAP = PreferenceData(

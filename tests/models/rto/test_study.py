@@ -15,8 +15,8 @@ from models.common.errors import TrainingError
 from models.common.in_process import train_in_process
 from models.rto import study
 from models.rto.config import SftStage, StudyStage
+from tests.fixtures.worlds import world_of
 from tests.models.rto.made_up import seed_of, small_config
-from tests.models.rto.ppo_worlds import world_of
 
 
 @dataclass
