@@ -72,16 +72,6 @@ def _use(version: Path, run: Path) -> None:
         np.testing.assert_array_equal(predict(pulled, random_NHW)["label"], predict(trained, random_NHW)["label"])
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("ray", "prefect")
-def test_a_gate_that_is_not_reached_keeps_the_version_back(home: Path) -> None:
-    done = orchard(*TINY, "--run-key", "gated", "--set", "gates.least_gain=1.0")
-    assert done.returncode == 3, done.stderr
-    assert "mean AUC, few real + generated above few real" in done.stderr
-    assert (home / "runs" / "gated" / "report.html").exists()
-    assert orchard("list", "busgen", "--json").stdout == ""
-
-
 def _folder_of_layout(root: Path, labels: dict[str, int]) -> Path:
     """Pictures as BUSI has them."""
     random = np.random.default_rng(0)
