@@ -145,7 +145,7 @@ class GatesConfig(Config):
         default=0.5,
         ge=0.0,
         le=1.0,
-        description="chance that a generated image is nearer to training images than a held-out one is: its lower end",
+        description="share of generated images nearer to the training than to as many held-out ones: its lower end",
     )
 
 

@@ -124,13 +124,18 @@ def _gates(found: Found) -> tuple[Gate, ...]:
             at_least=gates.least_planted_found,
         ),
         Gate(name="generated images that are copies", value=pixels.copied.value, at_most=gates.most_copies),
-        Gate(
-            name="chance that a generated image is nearer to training than a held-out one",
-            value=pixels.nearer.low,
-            at_most=gates.most_nearer,
-        ),
+        *_nearness_gate(found),
         *_memory_gate(found),
     )
+
+
+def _nearness_gate(found: Found) -> tuple[Gate, ...]:
+    """One, or none where training and held-out images have no class in common."""
+    nearer = found.privacy.by_pixels.nearer
+    if nearer is None:
+        return ()
+    name = "generated images nearer to training than to held-out ones, lower end"
+    return (Gate(name=name, value=nearer.low, at_most=found.config.most_nearer),)
 
 
 def _memory_gate(found: Found) -> tuple[Gate, ...]:

@@ -243,8 +243,8 @@ def distance_figure(search: CopySearch) -> Figure:
             Curve(label="called a copy left of this", x=(search.threshold,) * 2, y=(0.0, 1.0)),
         ),
         y_range=(0.0, 1.0),
-        caption="Where the curve of generated images lies left of the other, they are nearer to the training than "
-        "fresh real images are.",
+        caption="Left of the other curve, generated images are nearer to the training than fresh real images are; "
+        "smooth images are so to any others, which the table of copies accounts for.",
     )
 
 

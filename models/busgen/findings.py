@@ -160,6 +160,7 @@ def make_metrics(found: Found) -> dict[str, Any]:
         "privacy": {
             "copies": pixels.copied.found,
             "generated": pixels.copied.of,
+            "nearer_to_training": None if pixels.nearer is None else [pixels.nearer.value, *_interval(pixels.nearer)],
             "planted": pixels.planted,
             "planted_found": pixels.planted_found,
             "dropped": sum(draw.dropped for draw in found.draws),

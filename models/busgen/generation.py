@@ -18,7 +18,7 @@ from models.busgen.diffusion.denoiser import Denoiser, sample_images
 from models.busgen.diffusion.generator import begin_classes, read_generator
 from models.busgen.diffusion_config import AdaptationStage
 from models.busgen.images.cases import Case
-from models.busgen.images.dataset import Images, as_pixels
+from models.busgen.images.dataset import Images, as_pixels, joined
 from models.busgen.privacy.copies import copy_threshold
 from models.busgen.privacy.neighbours import PixelIndex
 from models.busgen.privacy.rejection import draw_unlike
@@ -130,13 +130,7 @@ def make_maker(config: GenerationStage, world: World, base: Path, adapter: Path 
 
 def training_images(images: Images, few: Images) -> Images:
     """All that an adapted generator has learnt from."""
-    pretrained = images.take(images.rows(split="pretrain"))
-    return Images(
-        np.concatenate([pretrained.pixels_NHW, few.pixels_NHW]),
-        np.concatenate([pretrained.masks_NHW, few.masks_NHW]),
-        pretrained.cases + few.cases,
-        images.audit,
-    )
+    return joined(images.take(images.rows(split="pretrain")), few)
 
 
 def kin_of(images: Images, task: AdaptationStage) -> dict[str, Images]:

@@ -200,7 +200,7 @@ def search_for_copies(config: EvaluationStage, world: World) -> Privacy:
     task = config.generation.adaptation
     images = Images.read(world.inputs["images"])
     few = images.take(few_shot_rows(images, task))
-    held_out = images.take(test_rows(images, task.positive, task.negative))
+    held_out = images.take(np.concatenate([images.rows(split=split) for split in ("validation", "test")]))
     probes = read_classifier(world.inputs["probes"], world.device)
     return measure_privacy(
         training_images(images, few),

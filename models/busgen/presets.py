@@ -94,7 +94,7 @@ def laptop() -> BusgenConfig:
         network=DiTConfig(patch=4, width=96, layers=4, heads=3),
         conditions=_PHANTOM,
         optimal_loss=OptimalLossConfig(draws=600),
-        pretraining=PretrainingConfig(max_steps=3000, batch_size=32, optimizer=OptimizerConfig(learning_rate=2e-3)),
+        pretraining=PretrainingConfig(max_steps=2000, batch_size=32, optimizer=OptimizerConfig(learning_rate=2e-3)),
         adaptation=AdaptationConfig(max_steps=200, batch_size=16, optimizer=OptimizerConfig(learning_rate=1e-3)),
         probes=ClassifierConfig(max_steps=600, batch_size=32, descriptors=tuple(DESCRIPTORS)),
         generation=GenerationConfig(

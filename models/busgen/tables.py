@@ -142,7 +142,7 @@ def privacy_table(found: Found) -> Table:
         "held-out images called copies": lambda one: _share(one.false_alarms),
         "generated images called copies": lambda one: _share(one.copied),
         "planted copies found": lambda one: f"{one.planted_found} of {one.planted}",
-        "chance that a generated image is nearer than a held-out one": lambda one: _estimate(one.nearer),
+        "generated images nearer to training than to held-out": lambda one: _estimate(one.nearer) if one.nearer else "",
         "nearest over second nearest, median of generated": lambda one: f"{np.median(one.generated.ratio_N):.3f}",
         "nearest over second nearest, median of held-out": lambda one: f"{np.median(one.held_out.ratio_N):.3f}",
     }
@@ -152,7 +152,7 @@ def privacy_table(found: Found) -> Table:
         columns=("", *(f"by {search.measure}" for search in searches)),
         rows=tuple((name, *(tell(search) for search in searches)) for name, tell in lines.items()),
         caption=f"The threshold lets {searches[0].asked_false_alarms:.1%} of real images pass for copies of another "
-        "patient's. Chance 0.5: generated images are as far from the training as fresh ones; more is nearer. "
+        "patient's. Nearer to training than to as many held-out images of the same kinds: half of them, by chance. "
         f"{dropped} image{'' if dropped == 1 else 's'} came too near while generating, over all draws, and "
         f"{'was' if dropped == 1 else 'were'} dropped.",
     )

@@ -87,6 +87,16 @@ class Images:
         return cls(pixels, masks, cases, json.loads((folder / _AUDIT).read_text()))
 
 
+def joined(first: Images, second: Images) -> Images:
+    """The images of both, those of the first before those of the second, with the first one's audit."""
+    return Images(
+        np.concatenate([first.pixels_NHW, second.pixels_NHW]),
+        np.concatenate([first.masks_NHW, second.masks_NHW]),
+        first.cases + second.cases,
+        first.audit,
+    )
+
+
 def quarantine_table(found: Iterable[Quarantined]) -> list[dict[str, str]]:
     """The quarantined images as `audit["quarantined"]` lists them."""
     return [asdict(one) for one in found]

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from models.busgen.images.dataset import Images
+from models.busgen.images.dataset import Images, joined
 from models.busgen.privacy.neighbours import Embed, FeatureIndex, Index, Neighbours, PixelIndex, patient_names
 from models.busgen.privacy_config import PlantConfig, PrivacyConfig
-from models.busgen.statistics.auc import Auc, auc
+from models.busgen.statistics.estimate import Estimate, normal_quantile
 from models.common.metrics import wilson_interval
 
 _CONFIDENCE = 0.95
-_PLANT, _THRESHOLD = 41, 42  # what random streams are for
+_PLANT, _THRESHOLD, _MATCH = 41, 42, 43  # what random streams are for
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class CopySearch:
     threshold: below it an image is called a copy. false_alarms: of held-out images, which are copies of nothing.
     copies: the generated images that are called so. pairs: the nearest ones, nearest first.
     planted_found: those that are called copies, and of the image that they were made of.
-    nearer: the chance that a generated image is nearer to a training image than a held-out one is; 1/2 is what
-    fresh images of the same kind have.
+    nearer: the generated images that are nearer to the training than to as many held-out images; one half is what a
+    generator has that remembers none. None where the two have no class in common.
     """
 
     measure: str
@@ -65,7 +65,7 @@ class CopySearch:
     copied: Share
     planted: int
     planted_found: int
-    nearer: Auc
+    nearer: Estimate | None
     pairs: tuple[NearPair, ...]
 
 
@@ -130,7 +130,7 @@ def search_copies(
         copied=_share(called_N[:count]),
         planted=len(planted_NHW),
         planted_found=int(found.sum()),
-        nearer=_nearer(of_generated, of_held_out),
+        nearer=nearer_to_training(index, train, held_out, generated, seed),
         pairs=nearest_pairs(of_generated, config.shown),
     )
 
@@ -179,10 +179,38 @@ def _altered(image_HW: np.ndarray, config: PlantConfig, generator: np.random.Gen
     return np.clip(np.rint(other_HW + generator.normal(0.0, config.noise, other_HW.shape)), 0, 255).astype(np.uint8)
 
 
-def _nearer(generated: Neighbours, held_out: Neighbours) -> Auc:
-    distance_N = np.concatenate([generated.distance_N, held_out.distance_N])
-    is_generated_N = np.arange(len(distance_N)) < len(generated.distance_N)
-    return auc(-distance_N, is_generated_N, _CONFIDENCE)
+def nearer_to_training(index: Index, train: Images, held_out: Images, generated: Images, seed: int) -> Estimate | None:
+    """The share of generated images whose nearest real image is of the training, and not a held-out one.
+
+    Of either as many of each pathology and subtype, drawn at random: an image that is like all images of its kind, as
+    a smooth one is, is then as often nearest to one as to the other. The interval is of what chance does where training
+    and held-out images could change places. Real image r is the nearest one of c_r generated images:
+
+        error^2 = sum_r c_r^2 / 4 N^2,   1 / 4 N where each has another nearest one.
+    """
+    train_rows, held_out_rows = _matched(train, held_out, seed)
+    if not len(train_rows):
+        return None
+    nearest_N = (
+        index.over(joined(train.take(train_rows), held_out.take(held_out_rows))).nearest(generated.pixels_NHW).nearest_N
+    )
+    value = float((nearest_N < len(train_rows)).mean())
+    error = float(np.sqrt(np.square(np.bincount(nearest_N)).sum())) / (2 * len(nearest_N))
+    half = normal_quantile(_CONFIDENCE) * error
+    return Estimate(value, value - half, value + half)
+
+
+def _matched(first: Images, second: Images, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of either, equally many of each pathology and subtype: as many as the one has that has fewer."""
+    generator = np.random.default_rng([seed, _MATCH])
+    kinds = [[(case.pathology, case.subtype) for case in images.cases] for images in (first, second)]
+    drawn: tuple[list[int], list[int]] = ([], [])
+    for kind in sorted(set(kinds[0]) & set(kinds[1])):
+        rows = [np.flatnonzero([one == kind for one in of]) for of in kinds]
+        count = min(len(of) for of in rows)
+        for place, of in zip(drawn, rows, strict=True):
+            place += generator.choice(of, count, replace=False).tolist()
+    return np.array(drawn[0], np.int64), np.array(drawn[1], np.int64)
 
 
 def _share(called_N: np.ndarray) -> Share:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,6 +47,10 @@ class Index(Protocol):
         """patients: of the queries; references of the same patient are left out."""
         ...
 
+    def over(self, images: Images) -> Index:
+        """The same measure of distance among other images."""
+        ...
+
 
 class PixelIndex:
     """Neighbours by what the pixels show, whatever the brightness, the contrast, the side and a small shift.
@@ -76,6 +81,9 @@ class PixelIndex:
                 found.add(distance_NR, rows, columns, others)
         return found.neighbours()
 
+    def over(self, images: Images) -> PixelIndex:
+        return PixelIndex(images, self.config, self.device)
+
 
 class FeatureIndex:
     """Neighbours by features, each divided by its deviation over the training images; Euclidean."""
@@ -98,6 +106,12 @@ class FeatureIndex:
                 distance_NR = torch.cdist(features_NF, self.features_RF[columns], compute_mode=_EXACT)
                 found.add(distance_NR, rows, columns, others)
         return found.neighbours()
+
+    def over(self, images: Images) -> FeatureIndex:
+        other = copy(self)
+        other.patients = _names(images)
+        other.features_RF = self._standard(np.asarray(self.embed(images.pixels_NHW), np.float64))
+        return other
 
     def _standard(self, features_NF: np.ndarray) -> Tensor:
         return torch.from_numpy((features_NF - self.mean_F) / self.deviation_F).to(self.device)

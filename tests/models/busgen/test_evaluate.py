@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from models.busgen.evaluate import make_report
 from models.busgen.findings import Found
+from models.busgen.statistics.estimate import Estimate
 from models.busgen.study import Draw
 from models.common.errors import GateFailed
 from models.common.report import Gate, Report
@@ -126,7 +127,7 @@ def test_the_gain_asked_for_decides(found: Found) -> None:
     [
         ("gap to the optimal loss", "most_gap", lambda found: found.losses.gap),
         ("to held-out images", "most_distance", lambda found: found.distance_share),
-        ("nearer to training", "most_nearer", lambda found: found.privacy.by_pixels.nearer.low),
+        ("nearer to training", "most_nearer", lambda found: cast(Estimate, found.privacy.by_pixels.nearer).low),
     ],
 )
 def test_a_bound_above_passes_and_one_below_fails(found: Found, word: str, bound: str, value: Any) -> None:
@@ -148,7 +149,6 @@ def test_a_generator_that_copies_fails() -> None:
     one = gate(copying, "that are copies")
     assert one.value == pytest.approx(12 / len(copying.generated))
     assert not one.passed
-    assert not gate(copying, "nearer to training").passed
 
 
 @pytest.mark.parametrize(("share", "error", "passes"), [(0.2, 0.06, True), (0.2, 0.04, False), (0.05, 0.001, True)])

@@ -7,8 +7,14 @@ import pytest
 import torch
 from scipy import ndimage
 
-from models.busgen.images.dataset import Images
-from models.busgen.privacy.copies import copy_threshold, measure_privacy, nearest_pairs, plant_copies
+from models.busgen.images.dataset import Images, joined
+from models.busgen.privacy.copies import (
+    copy_threshold,
+    measure_privacy,
+    nearer_to_training,
+    nearest_pairs,
+    plant_copies,
+)
 from models.busgen.privacy.membership import infer_membership
 from models.busgen.privacy.neighbours import Neighbours, PixelIndex, patient_names
 from models.busgen.privacy.rejection import draw_unlike, reject
@@ -32,7 +38,44 @@ def test_all_planted_copies_are_found_and_unrelated_images_are_not_called_copies
     found = measure_privacy(TRAIN, HELD_OUT, images(50, 32, 3), CONFIG, 0, CPU).by_pixels
     assert (found.planted, found.planted_found) == (20, 20)
     assert found.copied.value <= 0.2
+    assert found.nearer is not None
     assert found.nearer.low < 0.5 < found.nearer.high
+
+
+def test_smooth_images_are_nearer_to_any_real_image_and_no_nearer_to_the_training() -> None:
+    """What fresh images lack in detail brings them nearer to the training than held-out ones are, and to those too."""
+    fresh = images(200, 32, 3)
+    smooth = replace(fresh, pixels_NHW=ndimage.gaussian_filter(fresh.pixels_NHW, (0, 3, 3)))
+    found = measure_privacy(TRAIN, HELD_OUT, smooth, CONFIG, 0, CPU).by_pixels
+    assert np.median(found.generated.distance_N) < np.median(found.held_out.distance_N)
+    assert found.nearer is not None
+    assert found.nearer.low < 0.5 < found.nearer.high
+
+
+def test_noisy_memories_are_nearer_to_the_training_by_pixels_and_by_features() -> None:
+    noise = np.random.default_rng(0).normal(0, 25, (60, 32, 32))
+    remembered = replace(TRAIN, pixels_NHW=np.clip(TRAIN.pixels_NHW + noise, 0, 255).astype(np.uint8))
+    privacy = measure_privacy(TRAIN, HELD_OUT, remembered, CONFIG, 0, CPU, embed=lambda one: one.reshape(len(one), -1))
+    for found in (privacy.by_pixels, privacy.by_features):
+        assert found is not None
+        assert found.nearer is not None
+        assert found.nearer.low > 0.5
+
+
+def test_references_are_as_many_of_each_kind_and_nothing_is_told_where_no_kind_is_shared() -> None:
+    def of(kinds: list[tuple[str, str]], images: Images) -> Images:
+        pairs = zip(images.cases, kinds, strict=True)
+        return replace(images, cases=tuple(replace(case, pathology=a, subtype=b) for case, (a, b) in pairs))
+
+    train = of([("benign", "cyst")] * 50 + [("malignant", "idc")] * 10, TRAIN)
+    held_out = of([("benign", "cyst")] * 20 + [("benign", "papilloma")] * 20, HELD_OUT)
+    index = PixelIndex(train, CONFIG, CPU)
+    seen: list[int] = []
+    index.over = lambda images: seen.append(len(images)) or PixelIndex(images, CONFIG, CPU)  # pyright: ignore[reportAttributeAccessIssue] -- to look on
+    assert nearer_to_training(index, train, held_out, images(5, 32, 3), 0) is not None
+    assert seen == [40]
+    others = of([("normal", "")] * 40, HELD_OUT)
+    assert nearer_to_training(index, train, others, images(5, 32, 3), 0) is None
 
 
 @pytest.mark.parametrize(
@@ -172,3 +215,18 @@ def test_membership_counts_pairs_of_images_and_of_patients() -> None:
     assert found.of_images.value == pytest.approx(np.mean(pairs))
     by_patient = [(m < h) + 0.5 * (m == h) for m in (2.0, 4.0) for h in (4.0, 3.5)]
     assert found.of_patients.value == pytest.approx(np.mean(by_patient))
+
+
+def test_how_sure_the_nearness_is_is_how_often_it_comes_out_otherwise_when_images_change_places() -> None:
+    """Many generated images share a few nearest ones: 2,000 random relabellings spread as the interval says."""
+    generated = images(150, 32, 3)
+    index = PixelIndex(TRAIN, CONFIG, CPU)
+    pool = joined(TRAIN, HELD_OUT)
+    random = np.random.default_rng(0)
+    nearest_N = index.over(pool).nearest(generated.pixels_NHW).nearest_N
+    shares = [(random.permutation(100) < 50)[nearest_N].mean() for _ in range(2000)]
+    first, second = pool.take(np.arange(50)), pool.take(np.arange(50, 100))
+    told = nearer_to_training(index, first, second, generated, 0)
+    assert told is not None
+    assert told.high - told.value == pytest.approx(1.96 * np.std(shares), rel=0.1)
+    assert np.std(shares) > 1.2 * 0.5 / np.sqrt(150)
