@@ -183,19 +183,19 @@ def nearer_to_training(index: Index, train: Images, held_out: Images, generated:
     """The share of generated images whose nearest real image is of the training, and not a held-out one.
 
     Of either as many of each pathology and subtype, drawn at random: an image that is like all images of its kind, as
-    a smooth one is, is then as often nearest to one as to the other. The interval is of what chance does where training
-    and held-out images could change places. Real image r is the nearest one of c_r generated images:
+    a smooth one is, is then as often nearest to one as to the other. The interval is of what chance does where the R
+    real images could change places. Real image r is the nearest one of c_r of the N generated images:
 
-        error^2 = sum_r c_r^2 / 4 N^2,   1 / 4 N where each has another nearest one.
+        error^2 = R / (R - 1) (sum_r c_r^2 - N^2 / R) / 4 N^2
     """
     train_rows, held_out_rows = _matched(train, held_out, seed)
     if not len(train_rows):
         return None
-    nearest_N = (
-        index.over(joined(train.take(train_rows), held_out.take(held_out_rows))).nearest(generated.pixels_NHW).nearest_N
-    )
+    real = joined(train.take(train_rows), held_out.take(held_out_rows))
+    nearest_N = index.over(real).nearest(generated.pixels_NHW).nearest_N
     value = float((nearest_N < len(train_rows)).mean())
-    error = float(np.sqrt(np.square(np.bincount(nearest_N)).sum())) / (2 * len(nearest_N))
+    count_R = np.bincount(nearest_N, minlength=len(real))
+    error = float(count_R.std(ddof=1) * np.sqrt(len(real))) / (2 * len(generated))
     half = normal_quantile(_CONFIDENCE) * error
     return Estimate(value, value - half, value + half)
 
