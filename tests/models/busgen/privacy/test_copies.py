@@ -229,4 +229,3 @@ def test_how_sure_the_nearness_is_is_how_often_it_comes_out_otherwise_when_image
     told = nearer_to_training(index, first, second, generated, 0)
     assert told is not None
     assert told.high - told.value == pytest.approx(1.96 * np.std(shares), rel=0.1)
-    assert np.std(shares) > 1.2 * 0.5 / np.sqrt(150)
