@@ -141,11 +141,11 @@ class GatesConfig(Config):
     )
     most_copies: float = Field(default=0.05, ge=0.0, le=1.0, description="share of generated images that are copies")
     least_planted_found: float = Field(default=1.0, ge=0.0, le=1.0, description="share of the planted copies")
-    most_nearer: float = Field(
-        default=0.5,
+    least_distance: float = Field(
+        default=1.0,
         ge=0.0,
-        le=1.0,
-        description="share of generated images nearer to the training than to as many held-out ones: its lower end",
+        le=100.0,
+        description="of the generated images nearest to the training, in distances of the held-out ones nearest to it",
     )
 
 

@@ -20,6 +20,7 @@ from models.busgen.measurement import (
     measure_losses,
     search_for_copies,
 )
+from models.busgen.privacy.copies import NEAREST
 from models.busgen.study import Draw, test_rows
 from models.common.contract import World
 from models.common.report import Gate, Report
@@ -124,18 +125,13 @@ def _gates(found: Found) -> tuple[Gate, ...]:
             at_least=gates.least_planted_found,
         ),
         Gate(name="generated images that are copies", value=pixels.copied.value, at_most=gates.most_copies),
-        *_nearness_gate(found),
+        Gate(
+            name=f"distance to the training of the nearest {NEAREST:.0%}, of held-out images'",
+            value=pixels.distance_of_nearest,
+            at_least=gates.least_distance,
+        ),
         *_memory_gate(found),
     )
-
-
-def _nearness_gate(found: Found) -> tuple[Gate, ...]:
-    """One, or none where training and held-out images have no class in common."""
-    nearer = found.privacy.by_pixels.nearer
-    if nearer is None:
-        return ()
-    name = "generated images nearer to training than to held-out ones, lower end"
-    return (Gate(name=name, value=nearer.low, at_most=found.config.most_nearer),)
 
 
 def _memory_gate(found: Found) -> tuple[Gate, ...]:

@@ -161,6 +161,7 @@ def make_metrics(found: Found) -> dict[str, Any]:
             "copies": pixels.copied.found,
             "generated": pixels.copied.of,
             "nearer_to_training": None if pixels.nearer is None else [pixels.nearer.value, *_interval(pixels.nearer)],
+            "distance_of_nearest": pixels.distance_of_nearest,
             "planted": pixels.planted,
             "planted_found": pixels.planted_found,
             "dropped": sum(draw.dropped for draw in found.draws),

@@ -70,7 +70,7 @@ def tiny() -> BusgenConfig:
             most_gap=1e6,
             most_distance=1e6,
             most_copies=1.0,
-            most_nearer=1.0,
+            least_distance=0.0,
             least_planted_found=0.0,
         ),
     )

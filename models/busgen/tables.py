@@ -11,7 +11,7 @@ from models.busgen.data_tables import data_tables
 from models.busgen.findings import Found
 from models.busgen.images.descriptors import DESCRIPTORS
 from models.busgen.measurement import Distances
-from models.busgen.privacy.copies import CopySearch, Share
+from models.busgen.privacy.copies import NEAREST, CopySearch, Share
 from models.busgen.statistics.comparison import Measured
 from models.busgen.statistics.diagnosis import Diagnosis
 from models.busgen.statistics.estimate import Estimate
@@ -142,6 +142,7 @@ def privacy_table(found: Found) -> Table:
         "held-out images called copies": lambda one: _share(one.false_alarms),
         "generated images called copies": lambda one: _share(one.copied),
         "planted copies found": lambda one: f"{one.planted_found} of {one.planted}",
+        f"distance of the nearest {NEAREST:.0%}, of held-out's": lambda one: f"{one.distance_of_nearest:.3f}",
         "generated images nearer to training than to held-out": lambda one: _estimate(one.nearer) if one.nearer else "",
         "nearest over second nearest, median of generated": lambda one: f"{np.median(one.generated.ratio_N):.3f}",
         "nearest over second nearest, median of held-out": lambda one: f"{np.median(one.held_out.ratio_N):.3f}",

@@ -16,6 +16,7 @@ from models.busgen.privacy_config import PlantConfig, PrivacyConfig
 from models.busgen.statistics.estimate import Estimate, normal_quantile
 from models.common.metrics import wilson_interval
 
+NEAREST = 0.05  # share of images whose distance is gated: who is copied is among the nearest
 _CONFIDENCE = 0.95
 _PLANT, _THRESHOLD, _MATCH = 41, 42, 43  # what random streams are for
 
@@ -67,6 +68,15 @@ class CopySearch:
     planted_found: int
     nearer: Estimate | None
     pairs: tuple[NearPair, ...]
+
+    @property
+    def distance_of_nearest(self) -> float:
+        """The distance that the nearest generated images come below, in units of that of as large a share of held-out.
+
+        1 and more: even those that are nearest to the training are no nearer to it than fresh images of other people.
+        """
+        generated, held_out = (np.quantile(one.distance_N, NEAREST) for one in (self.generated, self.held_out))
+        return float(generated / held_out)
 
 
 @dataclass(frozen=True)
