@@ -145,6 +145,11 @@ def few_shot_rows(images: Images, few: FewShots) -> Rows:
     return np.concatenate(drawn)
 
 
+def training_rows(images: Images, few: FewShots) -> Rows:
+    """The rows of all that an adapted generator has learnt from: those of its pretraining, then those of the draw."""
+    return np.concatenate([images.rows(split="pretrain"), few_shot_rows(images, few)])
+
+
 def _in_turns(images: Images, rows: Rows, seed: tuple[int, int]) -> Rows:
     """These rows in random order: first one of each patient, then the second of each, and so on."""
     random = np.random.default_rng([seed[0], _FEW_SHOT, seed[1]])

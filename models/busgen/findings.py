@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from models.busgen.batches import few_shot_rows
+from models.busgen.batches import training_rows
 from models.busgen.config import EvaluationStage
 from models.busgen.images.dataset import Images
 from models.busgen.images.splits import patient_of
@@ -50,8 +50,7 @@ class Found:
     @cached_property
     def positive_N(self) -> np.ndarray:
         task = self.config.generation.adaptation
-        labels = task.positive, task.negative
-        return np.array([self.images.cases[row].label(labels) == task.positive for row in self.test_rows_N])
+        return self.images.take(self.test_rows_N).are(task.positive, task.labels)
 
     @cached_property
     def patients_N(self) -> list[str]:
@@ -60,9 +59,7 @@ class Found:
     @cached_property
     def training_rows_R(self) -> np.ndarray:
         """Of the real images that base and adapter learnt from, in the order of the search for copies."""
-        task = self.config.generation.adaptation
-        few_R = few_shot_rows(self.images, task)
-        return np.concatenate([self.images.rows(split="pretrain"), few_R])
+        return training_rows(self.images, self.config.generation.adaptation)
 
     def auc(self, logits_N: list[float] | Array) -> float:
         """Over patients, each with the mean or the largest probability of its images."""

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from models.busgen.batches import few_shot_rows
+from models.busgen.batches import few_shot_rows, training_rows
 from models.busgen.config import GenerationStage
 from models.busgen.diagnosis.classifier import predict, read_classifier
 from models.busgen.diffusion.denoiser import Denoiser, sample_images
 from models.busgen.diffusion.generator import begin_classes, read_generator
 from models.busgen.diffusion_config import AdaptationStage
 from models.busgen.images.cases import Case
-from models.busgen.images.dataset import Images, as_pixels, joined
+from models.busgen.images.dataset import Images, as_pixels
 from models.busgen.privacy.copies import copy_threshold
 from models.busgen.privacy.neighbours import PixelIndex
 from models.busgen.privacy.rejection import draw_unlike
@@ -81,7 +81,7 @@ class Maker:
     def make(self, first: int, count: int) -> Part:
         """The images of these numbers, positive and negative in turn; those that stay too near are left out."""
         config, task = self.config, self.config.adaptation
-        labels = [(task.positive, task.negative)[number % 2] for number in range(first, first + count)]
+        labels = [task.labels[number % 2] for number in range(first, first + count)]
         random = np.random.default_rng([self.seed, _WISHES, task.draw, first])
         wishes = draw_wishes(self.knowledge, labels, config.generator.conditions, random)
 
@@ -114,7 +114,7 @@ def make_maker(config: GenerationStage, world: World, base: Path, adapter: Path 
     denoiser = read_generator(config.generator, base, adapter, world.device)
     if adapter is None:
         begin_classes(denoiser, config.generator.conditions, task.parents)
-    real = training_images(images, few)
+    real = images.take(training_rows(images, task))
     index = PixelIndex(real, config.privacy, world.device)
     return Maker(
         config=config,
@@ -126,11 +126,6 @@ def make_maker(config: GenerationStage, world: World, base: Path, adapter: Path 
         threshold=copy_threshold(index, real, config.privacy, world.seed),
         seed=world.seed,
     )
-
-
-def training_images(images: Images, few: Images) -> Images:
-    """All that an adapted generator has learnt from."""
-    return joined(images.take(images.rows(split="pretrain")), few)
 
 
 def kin_of(images: Images, task: AdaptationStage) -> dict[str, Images]:
@@ -147,5 +142,4 @@ def wrong_about(few: Images, config: GenerationStage, world: World) -> np.ndarra
     """Whether the probes, which have seen none of these images, take each for what it is, [N]."""
     task = config.adaptation
     logit_N = predict(read_classifier(world.inputs["probes"], world.device), few.pixels_NHW)["label"]
-    positive_N = np.array([case.label((task.positive, task.negative)) == task.positive for case in few.cases])
-    return (logit_N > 0) != positive_N
+    return (logit_N > 0) != few.are(task.positive, task.labels)

@@ -33,7 +33,7 @@ def by_class(found: Found) -> ImageGrid:
     """Rows of real and of generated images of either label."""
     task, columns = found.config.generation.adaptation, columns_of(found.images.side)
     rows, labels = [], []
-    for label in (task.positive, task.negative):
+    for label in task.labels:
         real_N, generated_N = _real(found, label), _generated(found, label)
         rows += [_picked(found.images, real_N, columns), _picked(found.generated, generated_N, columns)]
         labels += [f"real {label}", f"generated {label}"]
@@ -196,7 +196,7 @@ def _real(found: Found, label: str) -> np.ndarray:
 
 def _generated(found: Found, label: str) -> np.ndarray:
     task = found.config.generation.adaptation
-    return found.generated.rows(labels=(label,), classes=(task.positive, task.negative))
+    return found.generated.rows(labels=(label,), classes=task.labels)
 
 
 def _one_a_patient(images: Images, rows_N: np.ndarray) -> np.ndarray:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from models.busgen.batches import few_shot_rows
+from models.busgen.batches import training_rows
 from models.busgen.config import EvaluationStage
 from models.busgen.diagnosis.classifier import features, predict, read_classifier
 from models.busgen.diffusion.denoiser import Denoiser
 from models.busgen.diffusion.generator import read_generator
-from models.busgen.generation import images_of, make_maker, shards, training_images
+from models.busgen.generation import images_of, make_maker, shards
 from models.busgen.images.dataset import Images, as_network_input
 from models.busgen.images.descriptors import NOT_KNOWN, numbers_of
 from models.busgen.networks.conditions import conditions_of
@@ -166,11 +166,13 @@ def measure_distances(config: EvaluationStage, world: World) -> Distances:
         RandomNetwork(RandomNetworkConfig(), world.device),
     ]
 
+    real_features = {one.name: one.features(real.pixels_NHW, real.masks_NHW) for one in extractors}
+
     def compared(pixels_NHW: np.ndarray, masks_NHW: np.ndarray) -> dict[str, Comparison]:
         return {
             extractor.name: compare(
                 extractor.name,
-                extractor.features(real.pixels_NHW, real.masks_NHW),
+                real_features[extractor.name],
                 extractor.features(pixels_NHW, masks_NHW),
                 config.distances,
                 np.random.default_rng([world.seed, _HALVES]),
@@ -199,11 +201,10 @@ def search_for_copies(config: EvaluationStage, world: World) -> Privacy:
     """Among the generated images; of all real ones that base and adapter learnt from."""
     task = config.generation.adaptation
     images = Images.read(world.inputs["images"])
-    few = images.take(few_shot_rows(images, task))
     held_out = images.take(np.concatenate([images.rows(split=split) for split in ("validation", "test")]))
     probes = read_classifier(world.inputs["probes"], world.device)
     return measure_privacy(
-        training_images(images, few),
+        images.take(training_rows(images, task)),
         held_out,
         Images.read(world.inputs["generated"]),
         config.generation.privacy,
@@ -231,9 +232,9 @@ def explain_diagnosis(config: EvaluationStage, world: World) -> Explained:
     task, images = config.generation.adaptation, Images.read(world.inputs["images"])
     probes = read_classifier(world.inputs["probes"], world.device)
     heads = tuple(name for name in config.generation.generator.conditions.descriptors if name in probes.heads)
-    positive, negative = (task.parents.get(name, name) for name in (task.positive, task.negative))
+    positive, negative = (task.parents.get(name, name) for name in task.labels)
     fitted = images.take(images.rows(split="validation", labels=(positive, negative), classes=(positive, negative)))
-    malignant_N = np.array([case.label((positive, negative)) == positive for case in fitted.cases])
+    malignant_N = fitted.are(positive, (positive, negative))
     combination = fit_combination(predict(probes, fitted.pixels_NHW), malignant_N, heads, config.combination)
     test = images.take(test_rows(images, task.positive, task.negative))
     found = predict(probes, test.pixels_NHW)

@@ -52,10 +52,10 @@ def process(config: DrawStage, world: World) -> Draw:
     with TemporaryDirectory(prefix="orchard-draw-") as place:
         folder = Path(place)
         generated = world.inputs["generated"] if "generated" in world.inputs else _generated(config, world, folder)
-        images = Images.read(generated)
-        arms = {name: _logits(name, stage, world, generated) for name, stage in arms_of(config)}
+        images, test_NHW = Images.read(generated), _test_pixels(config, world)
+        arms = {name: _logits(name, stage, world, generated, test_NHW) for name, stage in arms_of(config)}
         sizes = {
-            size: _both_with(config, images, size, world, folder)
+            size: _both_with(config, images, size, world, folder, test_NHW)
             for size in config.sizes
             if size < config.generation.images
         }
@@ -97,20 +97,26 @@ def _generated(config: DrawStage, world: World, folder: Path) -> Path:
     return folder / "generated"
 
 
-def _both_with(config: DrawStage, images: Images, size: int, world: World, folder: Path) -> np.ndarray:
+def _test_pixels(config: DrawStage, world: World) -> np.ndarray:
+    """What all classifiers are tested on, [N, H, W]."""
+    images, task = Images.read(world.inputs["images"]), config.classifier
+    return images.pixels_NHW[test_rows(images, task.positive, task.negative)]
+
+
+def _both_with(
+    config: DrawStage, images: Images, size: int, world: World, folder: Path, test_NHW: np.ndarray
+) -> np.ndarray:
     """The logits of "both" with so many generated images, the first ones."""
     few = folder / f"first-{size}"
     few.mkdir()
     images.take(np.arange(size)).write(few)
-    return _logits("both", config.classifier.with_overrides(ARMS["both"]), world, few)
+    return _logits("both", config.classifier.with_overrides(ARMS["both"]), world, few, test_NHW)
 
 
-def _logits(name: str, stage: ClassifierStage, world: World, generated: Path) -> np.ndarray:
+def _logits(name: str, stage: ClassifierStage, world: World, generated: Path, test_NHW: np.ndarray) -> np.ndarray:
     """The logits of an arm's classifier for all test images, [N]."""
     inputs = {"images": world.inputs["images"], "generated": generated}
     start = world.inputs["probes"] if name in FROM_PROBES else None
     with TemporaryDirectory(prefix="orchard-arm-") as place:
         trained = train_in_process(stage, world, Path(place) / "classifier", inputs, start)
-        images = Images.read(world.inputs["images"])
-        rows = test_rows(images, stage.positive, stage.negative)
-        return predict(read_classifier(trained.folder, world.device), images.pixels_NHW[rows])["label"]
+        return predict(read_classifier(trained.folder, world.device), test_NHW)["label"]

@@ -58,6 +58,10 @@ class Images:
             dtype=np.int64,
         )
 
+    def are(self, label: str, classes: Sequence[str]) -> np.ndarray:
+        """Whether each case has this label among the classes, [N]."""
+        return np.array([case.label(tuple(classes)) == label for case in self.cases], dtype=bool)
+
     def take(self, rows: Sequence[int] | np.ndarray) -> Images:
         """These rows, in this order."""
         rows = np.asarray(rows, dtype=np.int64)

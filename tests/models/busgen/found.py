@@ -15,7 +15,6 @@ from models.busgen.config import EvaluationStage, GenerationStage, StudyConfig
 from models.busgen.diagnosis.rehearsal import made_up_images
 from models.busgen.diffusion_config import AdaptationStage, GeneratorConfig
 from models.busgen.findings import Found
-from models.busgen.generation import training_images
 from models.busgen.images.cases import Case
 from models.busgen.images.dataset import Images
 from models.busgen.images.descriptors import DESCRIPTORS
@@ -63,7 +62,7 @@ def made_up_found(
     blank = _found(config, images, images, test_rows_N)
     train = images.take(blank.training_rows_R)
     few = few_shot_rows(images, config.generation.adaptation)
-    assert train.cases == training_images(images, images.take(few)).cases
+    assert train.cases == images.take(images.rows(split="pretrain")).cases + images.take(few).cases
     generated = _generated(side, devices, train, copied)
     return replace(
         blank,

@@ -12,8 +12,8 @@ import torch
 from models.busgen.diagnosis.classifier import ClassifierLearner
 from models.busgen.diagnosis_config import DiagnosisNetworkConfig
 from models.busgen.diffusion.generator import read_generator
-from models.busgen.generation import Maker, make_maker, training_images
-from models.busgen.images.dataset import Images
+from models.busgen.generation import Maker, make_maker
+from models.busgen.images.dataset import Images, joined
 from models.common.weights import load_weights
 from tests.models.busgen.pipeline import Run
 
@@ -133,7 +133,7 @@ def test_the_threshold_is_one_that_so_few_real_images_come_below(tiny_run: Run) 
     stage = tiny_run.config.generation_stage
     images = tiny_run.images
     few = images.take(tiny_run.few())
-    maker, real = maker_of(tiny_run), training_images(images, few)
+    maker, real = maker_of(tiny_run), joined(images.take(images.rows(split="pretrain")), few)
     found = maker.index.nearest(real.pixels_NHW, [f"{case.source}/{case.patient}" for case in real.cases])
     assert (found.distance_N < maker.threshold).mean() <= stage.privacy.false_alarms
     assert (found.distance_N <= maker.threshold).sum() >= 1
