@@ -20,7 +20,7 @@ def relay(
     run_key: RunKey = "",
     overrides: Overrides = None,
 ) -> RunSummary:
-    """Problems -> teacher, student -> the teacher's chains for longer problems -> fine-tuned student and control.
+    """Problems -> teacher, student -> the teacher's chains for longer problems -> fine-tuned student, control, arms.
 
     Args:
         preset: What is run, and how large.
@@ -42,7 +42,8 @@ def relay(
     control = train.submit(pair, "control", config.control, {"problems": problems}, start_from=student_before)
 
     models = {"teacher": teacher, "student_before": student_before, "student": student, "control": control}
-    evaluation = evaluate.submit(run, "evaluation", config.evaluation, {**old_and_new, **models})
+    study = generate.submit(run, "study", config.study_stage, {**old_and_new, **models})
+    evaluation = evaluate.submit(run, "evaluation", config.evaluation, {**old_and_new, **models, "study": study})
     require(run, evaluation)
     artifact = publish(run, student, evaluation, config, [problems, labels, teacher, student_before])
     return summarise(run, artifact, evaluation.result())

@@ -7,11 +7,12 @@ from typing import Any
 from infra.axes import digits, number_text
 from infra.image_grids import shown_rows
 from infra.ramps import dark_rules
+from infra.sample_browser import browser_rules, facets_of, kinds_of
 from infra.svg import draw_svg
 from infra.svg_maps import draw_maps_svg
 from infra.token_lines import has_tokens, legend, shown_tokens, token_numbers, tone_rules
 from models.common.image_grid import ImageGrid
-from models.common.report import Cells, Curve, Figure, Map, MapRow, Report, Sample, Table, TokenLine
+from models.common.report import Cells, Curve, Figure, Map, MapRow, Report, Sample, SampleBrowser, Table, TokenLine
 
 _TEMPLATE = "report_page.html.jinja"
 _WIDE, _NARROW = (760, 380), (360, 290)  # a figure is drawn twice, since shrunk letters cannot be read
@@ -57,6 +58,7 @@ def write_page(report: Report, lineage: dict[str, Any], file: Path) -> None:
         figures=figures,
         has_images=any(isinstance(figure, ImageGrid) for figure in report.figures),
         samples=[_sample(sample) for sample in report.samples],
+        browser=_browser(report.browser) if report.browser else None,
         lineage=lineage,
         ramps=ramps,
         tones=tones,
@@ -71,6 +73,22 @@ def _sample(sample: Sample) -> dict[str, Any]:
         "lines": [(line, shown_tokens(sample, line) if isinstance(line, TokenLine) else None) for line in sample.lines],
         "legend": legend(sample),
         "numbers": token_numbers(sample),
+    }
+
+
+def _browser(browser: SampleBrowser) -> dict[str, Any]:
+    """The browser as the template takes it: what can be chosen, its samples, and the rules that show those chosen."""
+    from markupsafe import Markup
+
+    return {
+        "title": browser.title,
+        "caption": browser.caption,
+        "facets": facets_of(browser),
+        "samples": [
+            {"kind": kind, **_sample(each.sample)}
+            for kind, each in zip(kinds_of(browser), browser.samples, strict=True)
+        ],
+        "rules": Markup(browser_rules(browser)),  # noqa: S704 names of our own, no text of the report
     }
 
 

@@ -36,7 +36,7 @@ def token_lines(sample: Sample) -> list[TokenLine]:
 
 
 def has_tokens(report: Report) -> bool:
-    return any(token_lines(sample) for sample in report.samples)
+    return any(token_lines(sample) for sample in report.all_samples)
 
 
 def legend(sample: Sample) -> TokenScale | None:

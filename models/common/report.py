@@ -264,6 +264,34 @@ class Sample(Config):
     most: PositiveFloat | None = None
 
 
+class SampleOfKind(Config):
+    """A sample, and of which kind it is: a value for each facet of the browser that it stands in."""
+
+    values: tuple[str, ...]
+    sample: Sample
+
+
+class SampleBrowser(Config):
+    """Samples of which a reader chooses some by facets, such as who wrote it and whether it is right.
+
+    The page offers the values of a facet in the order in which the samples bring them, and begins with the first
+    sample's. Raises ValidationError unless each sample has one value for each facet.
+    """
+
+    title: str
+    facets: Annotated[tuple[str, ...], Field(min_length=1)]
+    samples: Annotated[tuple[SampleOfKind, ...], Field(min_length=1)]
+    caption: str = ""
+
+    @model_validator(mode="after")
+    def _has_values_for_the_facets(self) -> Self:
+        for each in self.samples:
+            if len(each.values) != len(self.facets):
+                found = f"sample '{each.sample.title}' has {len(each.values)} values for {len(self.facets)} facets"
+                raise ValueError(f"{found}; give one for each of {', '.join(self.facets)}")
+        return self
+
+
 class Gate(Config):
     """A bound that a number has to keep before a version is published: a lowest or a highest value."""
 
@@ -310,6 +338,12 @@ class Report(Config):
     figures: tuple[Drawing, ...] = ()  # the first one is the picture on the run page
     tables: tuple[Table, ...] = ()
     samples: tuple[Sample, ...] = ()
+    browser: SampleBrowser | None = None  # more samples, to choose from
+
+    @property
+    def all_samples(self) -> tuple[Sample, ...]:
+        """Those that are always shown, and those of the browser."""
+        return (*self.samples, *(each.sample for each in (self.browser.samples if self.browser else ())))
 
     def write(self, folder: Path) -> None:
         text = json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True)

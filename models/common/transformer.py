@@ -5,19 +5,23 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 @dataclass(frozen=True)
 class Positions:
     """What attention has to know about where its tokens stand; made once for all blocks by `positions`."""
 
-    cosine_SC: Tensor
-    sine_SC: Tensor
+    cosine_SC: Tensor | None  # of both halves of a head; None turns nothing
+    sine_SC: Tensor | None  # likewise, with minus in the first half
     bias_HSK: Tensor | None  # added to the attention scores; None adds nothing
+    causal: bool  # later positions are hidden, which the bias does not say
 
 
 def positions(
@@ -25,23 +29,36 @@ def positions(
     count: int,
     head_width: int,
     *,
-    rope_base: float,
+    rope_base: float | None,
     causal: bool,
     alibi_slopes: Sequence[float] = (),
+    bias_HSK: Tensor | None = None,
     device: torch.device | None = None,
 ) -> Positions:
-    """Positions `first` to `first + count` looking at 0 to `first + count`: all of them, or if causal no later ones."""
+    """Positions `first` to `first + count` looking at 0 to `first + count`: all of them, or if causal no later ones.
+
+    rope_base: None for no rotation. bias_HSK: added to what ALiBi's slopes give.
+    """
+    cosine_SC = sine_SC = None
+    if rope_base is not None:
+        room = 1 << (first + count).bit_length()  # few different ones, so that few tables are made
+        cosine_SC, sine_SC = (table[first : first + count] for table in rope_tables(room, head_width, rope_base, device))
     keys_K = torch.arange(first + count, device=device)
     queries_S = keys_K[first:]
-    angles_SC = rope_angles(queries_S, head_width, rope_base)
-    bias_HSK = None
     if alibi_slopes:
-        bias_HSK = alibi(queries_S, keys_K, alibi_slopes)
-    if causal and count > 1:
-        later_SK = keys_K[None, :] > queries_S[:, None]
-        hidden_HSK = torch.zeros(later_SK.shape, device=device).masked_fill(later_SK, -math.inf)[None]
-        bias_HSK = hidden_HSK if bias_HSK is None else bias_HSK + hidden_HSK
-    return Positions(angles_SC.cos(), angles_SC.sin(), bias_HSK)
+        slopes_HSK = alibi(queries_S, keys_K, alibi_slopes)
+        bias_HSK = slopes_HSK if bias_HSK is None else bias_HSK + slopes_HSK
+    causal = causal and count > 1
+    if causal and (first or bias_HSK is not None):  # attention's own mask knows neither
+        hidden_HSK = later_hidden(queries_S, keys_K)[None]
+        bias_HSK, causal = hidden_HSK if bias_HSK is None else bias_HSK + hidden_HSK, False
+    return Positions(cosine_SC, sine_SC, bias_HSK, causal)
+
+
+def later_hidden(queries_S: Tensor, keys_K: Tensor) -> Tensor:
+    """A bias that hides from each position those after it."""
+    later_SK = keys_K[None, :] > queries_S[:, None]
+    return torch.zeros(later_SK.shape, device=later_SK.device).masked_fill(later_SK, -math.inf)
 
 
 def rope_angles(positions_S: Tensor, head_width: int, base: float) -> Tensor:
@@ -53,11 +70,53 @@ def rope_angles(positions_S: Tensor, head_width: int, base: float) -> Tensor:
     return positions_S.float()[:, None] * base ** (-pair_C / head_width)
 
 
-def rotate(x_BHSC: Tensor, positions: Positions) -> Tensor:
-    """x with pair c, held as numbers c and c + C/2, turned as a complex number: (a + ib) * exp(i * angle)."""
-    a, b = x_BHSC.float().chunk(2, dim=-1)
+@lru_cache(maxsize=32)
+def rope_tables(count: int, head_width: int, base: float, device: torch.device | None) -> tuple[Tensor, Tensor]:
+    """Cosine and sine (S, C) of the first positions, as `Positions` has them."""
+    with torch.inference_mode(mode=False):  # or what a decoding has made could not be used in a training
+        angles_SC = rope_angles(torch.arange(count, device=device), head_width, base)
+        cosine_SC, sine_SC = angles_SC.cos(), angles_SC.sin()
+        return torch.cat([cosine_SC, cosine_SC], dim=-1), torch.cat([-sine_SC, sine_SC], dim=-1)
+
+
+def rotate(x_BHSC: Tensor, positions: Positions, *, back: bool = False, out: Tensor | None = None) -> Tensor:
+    """x with pair c, held as numbers c and c + C/2, turned as a complex number: (a + ib) * exp(i * angle).
+
+    back: by the opposite angle. out: where it is written; a new float32 tensor if None.
+    """
     cosine, sine = positions.cosine_SC, positions.sine_SC
-    return torch.cat([a * cosine - b * sine, a * sine + b * cosine], dim=-1).to(x_BHSC.dtype)
+    assert cosine is not None, "there is no angle to turn by"
+    assert sine is not None, "there is no angle to turn by"
+    half, sign = x_BHSC.shape[-1] // 2, -1 if back else 1
+    out = torch.mul(x_BHSC, cosine, out=out)
+    out[..., :half].addcmul_(x_BHSC[..., half:], sine[:, :half], value=sign)
+    out[..., half:].addcmul_(x_BHSC[..., :half], sine[:, half:], value=sign)
+    return out
+
+
+class RotatedHeads(torch.autograd.Function):
+    """Query, key and value of each head (B, H, S, C), of what the linear layer mixed; query and key are rotated.
+
+    A function of its own since autograd's gradient of the same writes many times as much to memory.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, mixed_BS3HC: Tensor, positions: Positions) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.positions = positions
+        both_BHSC = mixed_BS3HC[:, :, :2].flatten(2, 3).transpose(1, 2)
+        query_BHSC, key_BHSC = rotate(both_BHSC, positions).to(mixed_BS3HC.dtype).chunk(2, dim=1)
+        return query_BHSC, key_BHSC, mixed_BS3HC[:, :, 2].transpose(1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients_BHSC: Tensor) -> tuple[Tensor, None]:
+        query_BHSC, key_BHSC, value_BHSC = gradients_BHSC
+        batch, heads, length, width = value_BHSC.shape
+        mixed_BS3HC = value_BHSC.new_empty(batch, length, 3, heads, width)
+        for place, gradient_BHSC in enumerate((query_BHSC, key_BHSC)):
+            rotate(gradient_BHSC, ctx.positions, back=True, out=mixed_BS3HC[:, :, place].transpose(1, 2))
+        mixed_BS3HC[:, :, 2].transpose(1, 2).copy_(value_BHSC)
+        return mixed_BS3HC, None
 
 
 def alibi(queries_S: Tensor, keys_K: Tensor, slopes: Sequence[float]) -> Tensor:
@@ -69,6 +128,23 @@ def alibi(queries_S: Tensor, keys_K: Tensor, slopes: Sequence[float]) -> Tensor:
     """
     distance_SK = (queries_S[:, None] - keys_K[None, :]).abs().float()
     return -torch.tensor(slopes, device=distance_SK.device)[:, None, None] * distance_SK
+
+
+def attend(query_BHSC: Tensor, key_BHKC: Tensor, value_BHKC: Tensor, positions: Positions) -> Tensor:
+    """What each head sees (B, H, S, C): values, weighted by softmax(Q K' / sqrt(C) + bias) (Vaswani et al. 2017, eq. 1).
+
+    A single query on a processor is quicker by plain products: the fused kernel's blocks are made for many.
+    """
+    bias = None if positions.bias_HSK is None else positions.bias_HSK.to(query_BHSC.dtype)
+    if query_BHSC.shape[2] > 1 or query_BHSC.device.type != "cpu":
+        return F.scaled_dot_product_attention(
+            query_BHSC, key_BHKC, value_BHKC, attn_mask=bias, is_causal=positions.causal
+        )
+    query_NSC, key_NKC, value_NKC = (x.flatten(0, 1) for x in (query_BHSC, key_BHKC, value_BHKC))
+    score_NSK = torch.bmm(query_NSC * query_NSC.shape[-1] ** -0.5, key_NKC.transpose(1, 2))
+    if bias is not None:
+        score_NSK = (score_NSK.unflatten(0, query_BHSC.shape[:2]) + bias).flatten(0, 1)
+    return torch.bmm(score_NSK.softmax(dim=-1), value_NKC).view_as(query_BHSC)
 
 
 class KeyValueCache:
@@ -87,40 +163,62 @@ class KeyValueCache:
         self.values_BHKC[:, :, start : self.length] = values_BHSC
         return self.keys_BHKC[:, :, : self.length], self.values_BHKC[:, :, : self.length]
 
+    def keep(self, rows: Tensor) -> None:
+        """Goes on with these rows of the batch alone."""
+        self.keys_BHKC, self.values_BHKC = self.keys_BHKC[rows], self.values_BHKC[rows]
+
 
 class Attention(nn.Module):
-    """Softmax attention with rotary positions."""
+    """Softmax attention with rotary positions; dropout on what it puts out."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.heads = heads
+        self.dropout = nn.Dropout(dropout)
         self.query_key_value = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x_BSD: Tensor, positions: Positions, cache: KeyValueCache | None = None) -> Tensor:
+    def forward(
+        self,
+        x_BSD: Tensor,
+        positions: Positions,
+        cache: KeyValueCache | None = None,
+        picked_N: Tensor | None = None,
+    ) -> Tensor:
+        """What each position sees (B, S, D); if `picked_N` is given, that of these of the B * S positions (N, D)."""
         batch, length, width = x_BSD.shape
         mixed = self.query_key_value(x_BSD).view(batch, length, 3, self.heads, width // self.heads)
-        query, key, value = mixed.permute(2, 0, 3, 1, 4)
-        query, key = rotate(query, positions), rotate(key, positions)
+        if positions.cosine_SC is None:
+            query, key, value = mixed.permute(2, 0, 3, 1, 4)
+        else:
+            query, key, value = RotatedHeads.apply(mixed, positions)
         if cache is not None:
             key, value = cache.extend(key, value)
-        bias = None if positions.bias_HSK is None else positions.bias_HSK.to(query.dtype)
-        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        return self.out(seen.transpose(1, 2).reshape(batch, length, width))
+        seen = attend(query, key, value, positions)
+        seen = seen.transpose(1, 2).reshape(batch, length, width)
+        return self.dropout(self.out(seen if picked_N is None else seen.flatten(0, 1)[picked_N]))
 
 
 class Block(nn.Module):
     """x + attention(LN(x)), then x + MLP(LN(x)) (Xiong et al. 2020, pre-LN), with GELU."""
 
-    def __init__(self, width: int, heads: int, feed_forward_width: int) -> None:
+    def __init__(self, width: int, heads: int, feed_forward_width: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(width)
-        self.attention = Attention(width, heads)
+        self.attention = Attention(width, heads, dropout)
         self.feed_forward_norm = nn.LayerNorm(width)
         self.feed_forward = nn.Sequential(
-            nn.Linear(width, feed_forward_width), nn.GELU(), nn.Linear(feed_forward_width, width)
+            nn.Linear(width, feed_forward_width), nn.GELU(), nn.Linear(feed_forward_width, width), nn.Dropout(dropout)
         )
 
-    def forward(self, x_BSD: Tensor, positions: Positions, cache: KeyValueCache | None = None) -> Tensor:
-        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), positions, cache)
-        return x_BSD + self.feed_forward(self.feed_forward_norm(x_BSD))
+    def forward(
+        self,
+        x_BSD: Tensor,
+        positions: Positions,
+        cache: KeyValueCache | None = None,
+        picked_N: Tensor | None = None,
+    ) -> Tensor:
+        """All positions (B, S, D); if `picked_N` is given, these of the B * S (N, D), which saves the others' MLP."""
+        seen = self.attention(self.attention_norm(x_BSD), positions, cache, picked_N)
+        x = (x_BSD if picked_N is None else x_BSD.flatten(0, 1)[picked_N]) + seen
+        return x + self.feed_forward(self.feed_forward_norm(x))

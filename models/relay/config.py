@@ -1,4 +1,4 @@
-"""RELAY's settings. Defaults are the paper's where it gives a number; `presets.py` holds what was run."""
+"""RELAY's stages. Defaults are the paper's where it gives a number; `presets.py` holds what was run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,124 +6,73 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, model_validator
 
-from models.common.config import Config
+from models.common.config import unknown
 from models.common.contract import (
-    DataConfig,
     Inputs,
     Learner,
     MapConfig,
     StageConfig,
+    WorkerGroup,
     WorkloadConfig,
     World,
 )
+from models.relay.data_config import Length, ProblemsData, TaskLengths
+from models.relay.labels_config import FilterConfig, ReadingConfig
+from models.relay.network_config import MixConfig, NetworkConfig, OptimizerConfig, Share
+from models.relay.study_config import StudyConfig
 
-Length = Annotated[int, Field(ge=1, le=40)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Lengths = Annotated[tuple[Length, ...], Field(min_length=1, max_length=40)]
-
-_LARGEST_CODE = 2**63 - 1
-
-
-class ArithmeticData(DataConfig):
-    """Sums modulo a small number; a problem's length is how many operators it has."""
-
-    modulus: int = Field(default=7, ge=2, le=200, description="numbers are 0 to modulus - 1, each one token")
-    operators: tuple[Literal["+", "-"], ...] = Field(
-        default=("+", "-"), min_length=1, max_length=2, description="applied from the left, without precedence"
-    )
-    train_lengths: Lengths = Field(default=(1, 2, 3, 4, 5), description="trained on, drawn in proportion to length")
-    label_lengths: Lengths = Field(default=(6, 7, 8), description="beyond training: the teacher writes the chains")
-    untouched_lengths: tuple[Length, ...] = Field(default=(9, 10), max_length=40, description="only tested")
-    tests_per_length: int = Field(default=256, ge=1, le=100_000, description="held out; fewer where few problems exist")
-
-    @model_validator(mode="after")
-    def _lengths_and_operators_differ(self) -> Self:
-        lengths = (*self.train_lengths, *self.label_lengths, *self.untouched_lengths)
-        if len(set(lengths)) < len(lengths) or len(set(self.operators)) < len(self.operators):
-            raise ValueError("a length belongs to one of train, label and untouched, and an operator is named once")
-        if min(self.label_lengths) <= max(self.train_lengths):
-            raise ValueError(f"label_lengths have to lie beyond the longest training length, {max(self.train_lengths)}")
-        return self
-
-    @model_validator(mode="after")
-    def _problems_have_integer_codes(self) -> Self:
-        longest = max(*self.train_lengths, *self.label_lengths, *self.untouched_lengths)
-        if self.modulus ** (longest + 1) * len(self.operators) ** longest > _LARGEST_CODE:
-            raise ValueError(f"problems of {longest} operators modulo {self.modulus} are too many to number in 64 bits")
-        return self
-
-    def prepare(self, folder: Path) -> None:
-        from models.relay.arithmetic import Arithmetic
-        from models.relay.problems import Problems
-
-        Problems.choose(
-            Arithmetic(self.modulus, self.operators),
-            self.train_lengths,
-            self.label_lengths,
-            self.untouched_lengths,
-            tests_per_length=self.tests_per_length,
-            seed=self.seed,
-        ).write(folder)
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
+TaskWeights = dict[str, Annotated[float, Field(gt=0.0, le=1000.0)]]
+TaskShares = dict[str, Share]
 
 
-class NetworkConfig(Config):
-    """The size of a transformer."""
-
-    layers: int = Field(default=3, ge=1, le=48)
-    width: int = Field(default=256, ge=4, le=8192, description="a multiple of twice the heads")
-    heads: int = Field(default=4, ge=1, le=64)
-    feed_forward_width: int = Field(default=1024, ge=4, le=32_768)
-    rope_base: float = Field(default=10_000.0, ge=2.0, le=1e7, description="rotary positions; larger turns slower")
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> Self:
-        if self.width % (2 * self.heads):
-            fits = self.width - self.width % (2 * self.heads) + 2 * self.heads
-            raise ValueError(f"width {self.width} is no multiple of twice the {self.heads} heads; try width={fits}")
-        return self
-
-
-class OptimizerConfig(Config):
-    """AdamW and its learning rate: up over the warm-up, level, down in a line over the last steps."""
-
-    learning_rate: float = Field(default=5e-4, gt=0.0, le=1.0)
-    warmup_steps: int = Field(default=50, ge=0, le=1_000_000)
-    decay_steps: int = Field(default=100, ge=0, le=10_000_000, description="the last steps, over which the rate falls")
-    final_rate: Share = Field(default=0.02, description="where the fall ends, as a share of the learning rate")
-    weight_decay: NonNegativeFloat = Field(default=0.01, le=1.0)
-    beta_1: float = Field(default=0.9, ge=0.0, lt=1.0)
-    beta_2: float = Field(default=0.98, ge=0.0, lt=1.0)
-    clip_norm: float = Field(default=1.0, gt=0.0, le=1e6)
-    converged_loss: NonNegativeFloat | None = Field(
-        default=None,
-        le=100.0,
-        description="at this loss on the longest training problems the learning rate begins to fall; None: at the end",
-    )
-    converged_window: int = Field(default=10, ge=1, le=10_000, description="batches over which that loss is taken")
-
-
-class TeacherConfig(StageConfig):
-    """Stage I: a looped transformer whose iteration t is trained to show round t of the chain."""
+class TrainingConfig(StageConfig):
+    """What teacher and student share."""
 
     max_steps: int = Field(default=100_000, ge=1, le=100_000_000)
     batch_size: int = Field(default=512, ge=1, le=1_000_000)
     network: NetworkConfig = NetworkConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
-    alibi_slopes: tuple[Annotated[float, Field(ge=0.0, le=100.0)], ...] = Field(
-        default=(), max_length=64, description="one for each head, or none: the paper has rotary positions only"
+    mix: MixConfig = MixConfig()
+    task_weights: TaskWeights = Field(
+        default={}, description="of each task's loss, by name, where tasks are trained jointly; 1 where none is given"
     )
+
+
+class TeacherConfig(TrainingConfig):
+    """Stage I: a looped transformer whose iteration t is trained to show round t of the chain."""
+
     round_weight: NonNegativeFloat = Field(default=1.0, le=1000.0, description="lambda; not given in the paper")
-    supervised_pads: Literal["last", "all"] = Field(default="last", description="last: only the one left of the round")
-    left_pads: int = Field(default=1, ge=1, le=64, description="training puts 1 to so many on the left; tests put 1")
+    input_injection: bool = Field(default=False, description="each iteration is given the embedded problem again")
+    outer_norm: bool = Field(default=False, description="a layer norm on the embeddings and after each iteration")
+    tied_head: bool = Field(default=False, description="rounds are read with the embedding's weights, normalised")
+    alignment: Literal["right", "left"] = Field(default="right", description="where a round stands; right in the paper")
+    supervised_pads: Literal["last", "all"] = Field(default="last", description="last: only the one beside the round")
+    side_pads: int = Field(default=1, ge=1, le=64, description="training puts 1 to so many beside the widest row")
+    workspace: int = Field(
+        default=0, ge=0, le=1024, description="positions behind the problem, so that rounds need not stand on it"
+    )
+    board: bool = Field(
+        default=False,
+        description="beside the round, the problem is shown as the task's board has it; right aligned only",
+    )
     curriculum_loss: NonNegativeFloat | None = Field(
         default=None, le=100.0, description="below it one more round is unrolled; None unrolls all from the first step"
     )
     curriculum_window: int = Field(default=20, ge=1, le=10_000, description="batches over which that loss is taken")
+    label_share: Share = Field(
+        default=0.0,
+        description="share of draws that are longer problems with the teacher's own labels (iterated RELAY)",
+    )
+    detach: bool = Field(default=False, description="no gradient from one iteration into the one before")
+    recompute: bool = Field(
+        default=False, description="an iteration's activations anew in the backward pass: less memory"
+    )
 
     @model_validator(mode="after")
-    def _a_slope_for_each_head(self) -> Self:
-        if self.alibi_slopes and len(self.alibi_slopes) != self.network.heads:
-            raise ValueError(f"{len(self.alibi_slopes)} alibi_slopes for {self.network.heads} heads; give one for each")
+    def _boards_stand_on_the_left(self) -> Self:
+        if self.alignment == "left" and (self.board or self.workspace):
+            raise ValueError("board and workspace are of rounds at the right end; take alignment=right")
         return self
 
     def build(self, world: World) -> Learner:
@@ -132,21 +81,27 @@ class TeacherConfig(StageConfig):
         return TeacherLearner(self, world)
 
     def rehearse(self, folder: Path) -> Inputs:
-        return Inputs(folders={"problems": _few_problems(folder)})
+        return _few_problems(folder, labelled=self.label_share > 0)
 
 
-class StudentConfig(StageConfig):
+class StudentConfig(TrainingConfig):
     """Stage II: an autoregressive transformer that writes the chain, token by token.
 
-    It is trained on the short problems, then further on the teacher's chains for longer ones, and as a control
-    further on the short ones alone.
+    It is trained on the short problems, then further on longer ones with labels, and as a control further on the short
+    ones alone.
     """
 
-    max_steps: int = Field(default=100_000, ge=1, le=100_000_000)
-    batch_size: int = Field(default=512, ge=1, le=1_000_000)
-    network: NetworkConfig = NetworkConfig()
-    optimizer: OptimizerConfig = OptimizerConfig()
-    new_share: Share = Field(default=0.0, description="share of batches with the teacher's chains for longer problems")
+    new_share: Share | TaskShares = Field(
+        default=0.0, description="share of draws that are labelled longer problems; or by task, 0 where none is given"
+    )
+
+    def new_share_of(self, task: str) -> float:
+        """The share of this task's draws that are labelled longer problems."""
+        return self.new_share.get(task, 0.0) if isinstance(self.new_share, dict) else self.new_share
+
+    @property
+    def reads_labels(self) -> bool:
+        return any(self.new_share.values()) if isinstance(self.new_share, dict) else self.new_share > 0
 
     def build(self, world: World) -> Learner:
         from models.relay.student import StudentLearner
@@ -154,19 +109,51 @@ class StudentConfig(StageConfig):
         return StudentLearner(self, world)
 
     def rehearse(self, folder: Path) -> Inputs:
-        problems = _few_problems(folder)
-        if not self.new_share:
-            return Inputs(folders={"problems": problems})
-        from models.relay.labels import write_made_up_labels
+        return _few_problems(folder, labelled=self.reads_labels)
 
-        return Inputs(folders={"problems": problems, "labels": write_made_up_labels(problems, folder / "labels")})
+
+class TeacherOnData(TeacherConfig):
+    """The teacher with what it is trained on, which tells how much memory that takes."""
+
+    data: ProblemsData
+
+    def bytes_per_worker(self, group: WorkerGroup) -> int:
+        from models.relay.memory import teacher_bytes
+
+        return teacher_bytes(self, group)
+
+
+class StudentOnData(StudentConfig):
+    """A student with what it is trained on, which tells how much memory that takes."""
+
+    data: ProblemsData
+
+    def bytes_per_worker(self, group: WorkerGroup) -> int:
+        from models.relay.memory import student_bytes
+
+        return student_bytes(self, group)
 
 
 class LabelsConfig(MapConfig):
-    """The teacher's chains and answers for new, longer problems; none is filtered."""
+    """Chains and answers for new, longer problems: the teacher's, or a student's own, or as a control the solver's."""
 
+    source: Literal["teacher", "student", "solver"] = "teacher"
     problems_per_length: int = Field(default=2000, ge=1, le=10_000_000)
+    problems: dict[str, tuple[Count, ...]] = Field(
+        default={}, description="by task, how many of each of its lengths, in their order, instead (table 3)"
+    )
+    lengths: dict[str, tuple[Length, ...]] = Field(
+        default={}, description="by task, which lengths; those of the data's label_lengths where none are given"
+    )
     shard_size: int = Field(default=500, ge=1, le=100_000, description="problems worked off at once")
+    reading: ReadingConfig = ReadingConfig()
+    filters: FilterConfig = FilterConfig()
+
+    @model_validator(mode="after")
+    def _filters_can_judge_these_labels(self) -> Self:
+        if misfit := self.filters.misfit(self.source):
+            raise ValueError(misfit)
+        return self
 
     def shards(self, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
         from models.relay.labels import shards
@@ -176,12 +163,39 @@ class LabelsConfig(MapConfig):
     def process(self, shard: dict[str, Any], world: World) -> Any:
         from models.relay.labels import process
 
-        return process(shard, world)
+        return process(self, shard, world)
 
     def collect(self, parts: list[Any], inputs: Mapping[str, Path], folder: Path) -> None:
         from models.relay.labels import collect
 
-        collect(parts, inputs, folder)
+        collect(self, parts, inputs, folder)
+
+
+class StudyStage(MapConfig):
+    """The pipeline again at further seeds, and the arms beside it, each seed in one process."""
+
+    data: ProblemsData
+    teacher: TeacherConfig
+    student: StudentConfig
+    labels: LabelsConfig
+    fine_tuning: StudentConfig
+    control: StudentConfig
+    study: StudyConfig
+
+    def shards(self, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
+        from models.relay.study import shards
+
+        return shards(self)
+
+    def process(self, shard: dict[str, Any], world: World) -> Any:
+        from models.relay.study import process
+
+        return process(self, shard, world)
+
+    def collect(self, parts: list[Any], inputs: Mapping[str, Path], folder: Path) -> None:
+        from models.relay.study import collect
+
+        collect(self, parts, folder)
 
 
 class EvaluationConfig(MapConfig):
@@ -192,16 +206,22 @@ class EvaluationConfig(MapConfig):
     )
     least_teacher: Share = Field(default=0.90, description="the teacher's answers beyond training")
     least_student_before: Share = Field(default=0.95, description="the student's answers in the training lengths")
+    more_loops: tuple[Annotated[int, Field(ge=-100, le=100)], ...] = Field(
+        default=(-1, 1, 2), max_length=16, description="the teacher is also run T + k times"
+    )
+    halting: tuple[Literal["last_round", "confidence"], ...] = Field(
+        default=("last_round", "confidence"), description="rules by which the teacher also stops without being told T"
+    )
 
     def shards(self, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
         from models.relay.evaluate import shards
 
-        return shards(inputs)
+        return shards(self, inputs)
 
     def process(self, shard: dict[str, Any], world: World) -> Any:
         from models.relay.evaluate import process
 
-        return process(shard, world)
+        return process(self, shard, world)
 
     def collect(self, parts: list[Any], inputs: Mapping[str, Path], folder: Path) -> None:
         from models.relay.evaluate import collect
@@ -213,13 +233,27 @@ class RelayConfig(WorkloadConfig):
     """Reasoning through Loop Alignment iterativelY: a looped teacher, its labels, and the student they train."""
 
     name: str = "relay"
-    data: ArithmeticData = ArithmeticData()
+    data: ProblemsData = ProblemsData()
     teacher: TeacherConfig = TeacherConfig()
     student: StudentConfig = StudentConfig()
     labels: LabelsConfig = LabelsConfig()
     fine_tuning: StudentConfig = StudentConfig(new_share=0.75, optimizer=OptimizerConfig(learning_rate=1e-4))
     control: StudentConfig = StudentConfig(optimizer=OptimizerConfig(learning_rate=1e-4))
+    study: StudyConfig = StudyConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    def trained_stages(self) -> dict[str, StageConfig]:
+        """The stages to train, each with the data that it is trained on."""
+        students = {name: getattr(self, name) for name in ("student", "fine_tuning", "control")}
+        return {
+            "teacher": TeacherOnData(data=self.data, **dict(self.teacher)),
+            **{name: StudentOnData(data=self.data, **dict(student)) for name, student in students.items()},
+        }
+
+    @property
+    def study_stage(self) -> StudyStage:
+        """The study of this pipeline."""
+        return StudyStage.model_validate({name: getattr(self, name).model_dump() for name in StudyStage.model_fields})
 
     @model_validator(mode="after")
     def _students_have_one_network(self) -> Self:
@@ -230,15 +264,43 @@ class RelayConfig(WorkloadConfig):
     @model_validator(mode="after")
     def _control_trains_as_long(self) -> Self:
         new, old = self.fine_tuning, self.control
-        if (new.max_steps, new.batch_size) != (old.max_steps, old.batch_size):
-            raise ValueError("control takes the steps and the batch_size of fine_tuning, or the two cannot be compared")
+        if (new.max_steps, new.batch_size, new.mix) != (old.max_steps, old.batch_size, old.mix):
+            raise ValueError("control takes steps, batch_size and mix of fine_tuning, or the two cannot be compared")
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_that_are_named_are_there(self) -> Self:
+        lengths = {each.task.name: each.label_lengths for each in self.data.tasks}
+        stages = {"teacher": self.teacher, "student": self.student, "fine_tuning": self.fine_tuning}
+        for stage, config in stages.items():
+            _known_tasks(f"{stage}.task_weights", config.task_weights, lengths)
+        if isinstance(self.fine_tuning.new_share, dict):
+            _known_tasks("fine_tuning.new_share", self.fine_tuning.new_share, lengths)
+        _known_tasks("labels.lengths", self.labels.lengths, lengths)
+        _known_tasks("labels.problems", self.labels.problems, lengths)
+        for task, counts in self.labels.problems.items():
+            wanted = self.labels.lengths.get(task, lengths[task])
+            if len(counts) != len(wanted):
+                raise ValueError(
+                    f"labels.problems of {task}: {len(counts)} numbers for {len(wanted)} lengths; one each"
+                )
         return self
 
 
-def _few_problems(folder: Path) -> Path:
-    """A prepared folder inside `folder`, with short problems only."""
+def _known_tasks(field: str, named: Mapping[str, Any], tasks: Mapping[str, Any]) -> None:
+    for task in named:
+        if task not in tasks:
+            raise ValueError(f"{field}: {unknown('task', task, list(tasks))}")
+
+
+def _few_problems(folder: Path, *, labelled: bool) -> Inputs:
+    """A prepared folder inside `folder` with short problems only, and labels of the right form where they are read."""
     problems = folder / "problems"
     problems.mkdir()
-    data = ArithmeticData(train_lengths=(1, 2), label_lengths=(3,), untouched_lengths=(4,), tests_per_length=8)
-    data.prepare(problems)
-    return problems
+    few = TaskLengths(train_lengths=(1, 2), label_lengths=(3,), untouched_lengths=(4,))
+    ProblemsData(tasks=(few,), tests_per_length=8).prepare(problems)
+    if not labelled:
+        return Inputs(folders={"problems": problems})
+    from models.relay.labels import write_made_up_labels
+
+    return Inputs(folders={"problems": problems, "labels": write_made_up_labels(problems, folder / "labels")})

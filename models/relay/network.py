@@ -1,6 +1,7 @@
 """The two networks: the looped teacher, which looks both ways, and the student, which looks back."""
 
 # B sequences   S positions   D width   T iterations, one a round   V tokens of the vocabulary
+# R rows of all iterations: those of the first one, then those of the second, ..   N positions of these   A of an answer
 
 import math
 from collections.abc import Sequence
@@ -9,52 +10,92 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from models.common.transformer import Block, KeyValueCache, positions
+from models.common.transformer import Block, KeyValueCache, Positions
 from models.common.weights import load_weights
-from models.relay.config import NetworkConfig, StudentConfig, TeacherConfig
+from models.relay.config import StudentConfig, TeacherConfig
+from models.relay.network_config import NetworkConfig
+from models.relay.positions import PositionEncoding
 
 
 class LoopedTransformer(nn.Module):
-    """One stack of blocks, applied over and over to its own output (arXiv 2502.08482, section 3.1).
+    """One stack of blocks f, applied over and over to its own output (arXiv 2502.08482, section 3.1).
 
-        e_0 = LN(embedding(x)),    e_t = LN(f(e_{t-1}))    for t = 1 .. T
+        e_0 = N(embedding(x)),    e_t = N(f(e_{t-1} + J e_0))    for t = 1 .. T
 
-    Unlike section 3.1, a layer norm ends each iteration, so that the 10th reads what the first one read; and the
-    heads of the rounds are tied to the embeddings, through the same norm.
+    N is a layer norm with `outer_norm`, else nothing; J is 1 with `input_injection`, else 0. In section 3.1 neither is
+    there. With N, the 10th iteration reads what the first one read. Heads read e_t through the norm that ends a pre-LN
+    stack, which N already is.
     """
 
-    def __init__(self, config: NetworkConfig, vocabulary: int, alibi_slopes: Sequence[float]) -> None:
+    def __init__(self, config: TeacherConfig, vocabulary: int) -> None:
         super().__init__()
         self.config = config
-        self.alibi_slopes = tuple(alibi_slopes)
-        self.embedding = nn.Embedding(vocabulary, config.width)
-        self.norm = nn.LayerNorm(config.width)
-        self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, config.feed_forward_width) for _ in range(config.layers)
-        )
-        self.answer_head = nn.Linear(config.width, vocabulary)
+        size = config.network
+        self.embedding = nn.Embedding(vocabulary, size.width)
+        self.positions = PositionEncoding(size, causal=False)
+        self.blocks = _blocks(size)
+        self.norm = nn.LayerNorm(size.width)
+        self.answer_head = nn.Linear(size.width, vocabulary)
+        self.round_head = None if config.tied_head else nn.Linear(size.width, vocabulary)
 
-    def forward(self, tokens_BS: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-        """Logits of each round at each position (T, B, S, V), and of the answer after the last iteration (B, V)."""
-        where = positions(
-            0,
-            tokens_BS.shape[1],
-            self.config.width // self.config.heads,
-            rope_base=self.config.rope_base,
-            causal=False,
-            alibi_slopes=self.alibi_slopes,
-            device=tokens_BS.device,
-        )
-        e_BSD = self.norm(self.embedding(tokens_BS))
-        states = []
-        for _ in range(iterations):
-            for block in self.blocks:
-                e_BSD = block(e_BSD, where)
-            e_BSD = self.norm(e_BSD)
+    def forward(
+        self,
+        tokens_BS: Tensor,
+        rows_T: Sequence[int],
+        answer_at_B: Tensor,
+        answer_width: int,
+        picked_N: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of rounds (N, V) and answers (B, A, V).
+
+        rows_T: how many rows each iteration still works on, never more than the one before: rows with more rounds
+            stand first, and those that are done leave the loop.
+        answer_at_B: which of the R rows of all iterations holds the answer of each problem.
+        picked_N: positions of the R * S of all iterations whose logits are asked for; None: all, as (R, S, V).
+        """
+        where = self.positions(0, tokens_BS.shape[1], tokens_BS.device)
+        e_0 = self._normed(self.embedding(tokens_BS))
+        e_BSD, states = e_0, list[Tensor]()
+        for rows in rows_T:
+            e_BSD = self._advance(e_BSD[:rows], e_0[:rows], where)
             states.append(e_BSD)
-        head_VD = self.norm(self.embedding.weight) / math.sqrt(self.config.width)
-        return F.linear(torch.stack(states), head_VD), self.answer_head(e_BSD[:, -1])
+        e_RSD = torch.cat(states)
+        e_BAD = e_RSD[answer_at_B, -answer_width:] if self._to_the_right else e_RSD[answer_at_B, :answer_width]
+        e_ND = e_RSD if picked_N is None else e_RSD.flatten(0, 1)[picked_N]
+        return self._rounds(self._shown(e_ND)), self.answer_head(self._shown(e_BAD))
+
+    @property
+    def _to_the_right(self) -> bool:
+        return self.config.alignment == "right"
+
+    def _advance(self, e_BSD: Tensor, e_0: Tensor, where: Positions) -> Tensor:
+        """One iteration, as the config says its gradient is to be found."""
+        if self.config.detach:
+            e_BSD = e_BSD.detach()
+        if self.config.recompute and torch.is_grad_enabled():
+            return checkpoint(self._iterate, e_BSD, e_0, where, use_reentrant=False)
+        return self._iterate(e_BSD, e_0, where)
+
+    def _iterate(self, e_BSD: Tensor, e_0: Tensor, where: Positions) -> Tensor:
+        if self.config.input_injection:
+            e_BSD = e_BSD + e_0
+        for block in self.blocks:
+            e_BSD = block(e_BSD, where)
+        return self._normed(e_BSD)
+
+    def _normed(self, e_BSD: Tensor) -> Tensor:
+        return self.norm(e_BSD) if self.config.outer_norm else e_BSD
+
+    def _shown(self, e_BSD: Tensor) -> Tensor:
+        return e_BSD if self.config.outer_norm else self.norm(e_BSD)
+
+    def _rounds(self, e_ND: Tensor) -> Tensor:
+        if self.round_head is not None:
+            return self.round_head(e_ND)
+        head_VD = self.norm(self.embedding.weight) / math.sqrt(self.config.network.width)
+        return F.linear(e_ND, head_VD)
 
 
 class Decoder(nn.Module):
@@ -64,38 +105,41 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(vocabulary, config.width)
-        self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, config.feed_forward_width) for _ in range(config.layers)
-        )
+        self.positions = PositionEncoding(config, causal=True)
+        self.blocks = _blocks(config)
         self.norm = nn.LayerNorm(config.width)
         self.head = nn.Linear(config.width, vocabulary)
 
-    def forward(self, tokens_BS: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
-        """Logits of the next token after each of these (B, S, V); with caches, these follow what the caches hold."""
-        where = positions(
-            caches[0].length if caches else 0,
-            tokens_BS.shape[1],
-            self.config.width // self.config.heads,
-            rope_base=self.config.rope_base,
-            causal=True,
-            device=tokens_BS.device,
-        )
-        x_BSD = self.embedding(tokens_BS)
+    def forward(
+        self, tokens_BS: Tensor, caches: list[KeyValueCache] | None = None, picked_N: Tensor | None = None
+    ) -> Tensor:
+        """Logits of the next token after each of these (B, S, V); with caches, these follow what the caches hold.
+
+        picked_N: positions of the B * S whose logits are asked for (N, V); None: all.
+        """
+        where = self.positions(caches[0].length if caches else 0, tokens_BS.shape[1], tokens_BS.device)
+        x = self.embedding(tokens_BS)
+        last = len(self.blocks) - 1
         for place, block in enumerate(self.blocks):
-            x_BSD = block(x_BSD, where, caches[place] if caches else None)
-        return self.head(self.norm(x_BSD))
+            x = block(x, where, caches[place] if caches else None, picked_N if place == last else None)
+        return self.head(self.norm(x))
 
     def empty_caches(self, batch: int, most: int) -> list[KeyValueCache]:
         """Room for `most` positions in each block."""
-        head_width = self.config.width // self.config.heads
         like = self.embedding.weight
-        return [KeyValueCache(batch, self.config.heads, most, head_width, like) for _ in self.blocks]
+        return [KeyValueCache(batch, self.config.heads, most, self.config.head_width, like) for _ in self.blocks]
+
+
+def _blocks(config: NetworkConfig) -> nn.ModuleList:
+    return nn.ModuleList(
+        Block(config.width, config.heads, config.feed_forward_width, config.dropout) for _ in range(config.layers)
+    )
 
 
 def read_teacher(folder: Path, vocabulary: int, device: torch.device) -> LoopedTransformer:
     """The trained teacher in this folder."""
     config = TeacherConfig.model_validate_json((folder / "config.json").read_text())
-    network = LoopedTransformer(config.network, vocabulary, config.alibi_slopes)
+    network = LoopedTransformer(config, vocabulary)
     network.load_state_dict(load_weights(folder))
     return network.to(device).eval()
 

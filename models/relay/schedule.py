@@ -6,7 +6,7 @@ from torch import nn
 
 from models.common import descent
 from models.common.contract import LearnerState, World
-from models.relay.config import OptimizerConfig
+from models.relay.network_config import OptimizerConfig
 
 
 def learning_rate(config: OptimizerConfig, step: int, decay_from: int) -> float:

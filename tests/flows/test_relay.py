@@ -44,7 +44,7 @@ def test_from_nothing_to_a_version_that_anyone_can_pull(home: Path, tmp_path: Pa
     result = orchard_json(*TINY, "--seed", "3", "--run-key", "first")
     assert (result["workload"], result["preset"], result["seed"], result["run_key"]) == ("relay", "tiny", 3, "first")
     assert (result["artifact"], result["version"]) == ("relay", "v0.1.0")
-    metrics = result["metrics"]
+    metrics = result["metrics"]["tasks"]["arithmetic"]
     assert metrics["train_lengths"] == [1, 2]
     assert metrics["beyond_lengths"] == [3]
     for model in MODELS:
@@ -99,7 +99,7 @@ def test_the_run_page_tells_what_happened(prefect: str) -> None:
     of_run = {"flow_runs": {"id": {"any_": [run["id"]]}}}
     names = {task["name"] for task in ask("task_runs", **of_run)}
     assert {"prepare", "train-teacher", "train-student", "generate-labels", "train-fine_tuning", "train-control",
-            "evaluate-evaluation", "require-gates", "publish"} == names  # fmt: skip
+            "generate-study", "evaluate-evaluation", "require-gates", "publish"} == names  # fmt: skip
     artifacts = ask("artifacts", **of_run)
     progress = {each["key"]: each["data"] for each in artifacts if each["type"] == "progress"}
     assert progress.keys() >= {"shown-teacher", "shown-student", "shown-evaluation"}

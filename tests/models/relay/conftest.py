@@ -9,8 +9,11 @@ from infra import collectives
 from infra.clusters import LAPTOP
 from infra.engine import engine_factory
 from models.common.contract import World
-from models.relay.config import ArithmeticData
+from models.relay.data_config import ProblemsData, TaskLengths
 from models.relay.problems import Problems
+from models.relay.tasks.addition import BinaryAddition
+from models.relay.tasks.arithmetic import Arithmetic
+from models.relay.tasks.edit_distance import EditDistance
 
 torch.set_num_threads(1)
 
@@ -19,13 +22,33 @@ torch.set_num_threads(1)
 def problems_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "problems"
     folder.mkdir()
-    ArithmeticData(tests_per_length=64).prepare(folder)
+    ProblemsData(tests_per_length=64).prepare(folder)
     return folder
 
 
 @pytest.fixture
 def problems(problems_folder: Path) -> Problems:
     return Problems.read(problems_folder)
+
+
+@pytest.fixture
+def mixed_folder(tmp_path: Path) -> Path:
+    """Problems of three tasks, of different T, widths and lengths."""
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    lengths = {"label_lengths": (7,), "untouched_lengths": ()}
+    tasks = (
+        TaskLengths(task=Arithmetic(operators=("+", "-", "*"), brackets=True), train_lengths=(1, 3, 5), **lengths),
+        TaskLengths(task=EditDistance(), train_lengths=(2, 4), **lengths),
+        TaskLengths(task=BinaryAddition(), train_lengths=(2, 6), **lengths),
+    )
+    ProblemsData(tasks=tasks, tests_per_length=16).prepare(folder)
+    return folder
+
+
+@pytest.fixture
+def mixed(mixed_folder: Path) -> Problems:
+    return Problems.read(mixed_folder)
 
 
 @pytest.fixture

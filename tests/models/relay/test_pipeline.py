@@ -10,23 +10,23 @@ from safetensors.torch import save_file
 from models.common import workloads
 from models.common.config import Config
 from models.common.contract import MapConfig, StageConfig
-from models.common.errors import ConfigError, DataError
-from models.common.report import Figure, Report
-from models.relay.arithmetic import Arithmetic, steps
-from models.relay.batches import Labels
+from models.common.errors import ConfigError
+from models.common.report import Report
+from models.relay.chains import Labels
 from models.relay.config import RelayConfig
-from models.relay.evaluate import compare_steps
 from models.relay.presets import tiny
 from models.relay.problems import Problems
+from models.relay.tasks.user import UserTask
+
+LARGEST = Path(__file__).parent / "tasks" / "largest.py"
+STAGES = ["name", "data", "teacher", "student", "labels", "fine_tuning", "control", "study", "evaluation"]
 
 
 @pytest.mark.parametrize("preset", workloads.preset_names("relay"))
 def test_every_preset_loads_and_survives_json(preset: str):
     config = workloads.preset("relay", preset)
     assert isinstance(config, RelayConfig)
-    assert list(RelayConfig.model_fields) == [
-        "name", "data", "teacher", "student", "labels", "fine_tuning", "control", "evaluation",
-    ]  # fmt: skip
+    assert list(RelayConfig.model_fields) == STAGES
     assert RelayConfig.model_validate_json(config.model_dump_json()) == config
 
 
@@ -41,11 +41,23 @@ def test_every_field_that_is_a_number_has_bounds():
     check(RelayConfig)
 
 
-def test_students_that_cannot_be_compared_are_refused():
-    with pytest.raises(ConfigError, match="same one"):
-        tiny().with_overrides({"control.network.layers": 2})
-    with pytest.raises(ConfigError, match="compared"):
-        tiny().with_overrides({"control.max_steps": 31})
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"control.network.layers": 2}, "same one"),
+        ({"control.max_steps": 31}, "compared"),
+        ({"teacher.task_weights": {"arithmetics": 2.0}}, "did you mean 'arithmetic'"),
+        ({"labels.problems": {"arithmetic": [1, 2]}}, "2 numbers for 1 lengths"),
+        ({"labels.source": "solver", "labels.filters.kept": ["votes"]}, "solver"),
+        ({"labels.reading.halting": "confidence", "labels.reading.more_loops": 1}, "more_loops"),
+        ({"teacher.alignment": "left", "teacher.workspace": 3}, "alignment=right"),
+        ({"teacher.network.positions": "rope"}, "alibi_slopes"),
+        ({"teacher.mix.buckets": 2}, "buckets"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(changes: dict, told: str):
+    with pytest.raises(ConfigError, match=told):
+        tiny().with_overrides(changes)
 
 
 @pytest.mark.parametrize("stage", ["teacher", "student", "fine_tuning", "control"])
@@ -79,35 +91,49 @@ def spread(stage: MapConfig, world, folder: Path) -> Path:
     return folder
 
 
-def test_the_pipeline_ends_in_a_report(tmp_path: Path, world_of):
-    config = tiny()
-    problems = tmp_path / "problems"
+def run_by_hand(config: RelayConfig, folder: Path, world_of) -> dict[str, Path]:
+    """All stages, as the flow wires them; their folders."""
+    problems = folder / "problems"
     problems.mkdir()
     config.data.prepare(problems)
     short = {"problems": problems}
-    teacher = trained(config.teacher, world_of(short), tmp_path / "teacher")
-    before = trained(config.student, world_of(short), tmp_path / "student")
-    labels = spread(config.labels, world_of({**short, "teacher": teacher}), tmp_path / "labels")
+    teacher = trained(config.teacher, world_of(short), folder / "teacher")
+    before = trained(config.student, world_of(short), folder / "student")
+    labels = spread(config.labels, world_of({**short, "teacher": teacher}), folder / "labels")
     old_and_new = {**short, "labels": labels}
-    student = trained(config.fine_tuning, world_of(old_and_new, start_from=before), tmp_path / "fine_tuning")
-    control = trained(config.control, world_of(short, start_from=before), tmp_path / "control")
+    student = trained(config.fine_tuning, world_of(old_and_new, start_from=before), folder / "fine_tuning")
+    control = trained(config.control, world_of(short, start_from=before), folder / "control")
     models = {"teacher": teacher, "student_before": before, "student": student, "control": control}
-    evaluation = spread(config.evaluation, world_of({**old_and_new, **models}), tmp_path / "evaluation")
+    study = spread(config.study_stage, world_of({**old_and_new, **models}), folder / "study")
+    found = {**old_and_new, **models, "study": study}
+    return {**found, "evaluation": spread(config.evaluation, world_of(found), folder / "evaluation")}
 
-    report = Report.read(evaluation)
+
+def test_the_pipeline_ends_in_a_report(tmp_path: Path, world_of):
+    report = Report.read(run_by_hand(tiny(), tmp_path, world_of)["evaluation"])
     report.require_gates()
-    assert report.metrics["beyond_lengths"] == [3]
-    assert report.metrics["untouched_lengths"] == [4]
-    for model in models:
-        for kind in ("answer_accuracy", "chain_exact_match"):
-            assert report.metrics[model][kind].keys() == {"1", "2", "3", "4"}
-            assert all(0 <= share <= 1 for share in report.metrics[model][kind].values())
-    assert report.figures[0].title.startswith("Whole chains")
-    training = report.figures[-1]
-    assert isinstance(training, Figure)
-    assert len(training.curves) == 4
-    assert len(report.samples) == 5
+    found = report.metrics["tasks"]["arithmetic"]
+    assert (found["beyond_lengths"], found["untouched_lengths"]) == ([3], [4])
+    for model in ("teacher", "student_before", "student", "control"):
+        for kind in ("answer_accuracy", "chain_exact_match", "token_accuracy"):
+            assert found[model][kind].keys() == {"1", "2", "3", "4"}
+            assert all(0 <= share <= 1 for share in found[model][kind].values())
+    assert {"T", "T-1", "T+1", "T+2", "last_round", "confidence"} == set(report.metrics["loops"]["arithmetic"])
+    assert set(report.metrics["arms"]["arithmetic"]) >= {"relay", "control"}
     assert len(report.gates) == 3
+    assert report.browser is not None
+
+
+def test_a_task_of_the_users_goes_the_whole_way_and_travels_with_its_problems(tmp_path: Path, world_of):
+    source = tmp_path / "mine.py"
+    source.write_text(LARGEST.read_text())
+    class_name = next(line for line in LARGEST.read_text().splitlines() if line.startswith("class ")).split()[1]
+    task = UserTask(source=source, class_name=class_name.split("(")[0])
+    config = tiny().with_overrides({"data.tasks": [{**tiny().data.tasks[0].model_dump(), "task": task.model_dump()}]})
+    folders = run_by_hand(config, tmp_path, world_of)
+    source.unlink()
+    name = Problems.read(folders["problems"]).data.tasks[0].task.name
+    assert set(Report.read(folders["evaluation"]).metrics["tasks"]) == {name}
 
 
 def test_labels_are_kept_apart_from_what_a_solver_thinks_of_them(tmp_path: Path, world_of):
@@ -117,33 +143,11 @@ def test_labels_are_kept_apart_from_what_a_solver_thinks_of_them(tmp_path: Path,
     config.data.prepare(problems)
     teacher = trained(config.teacher.but(max_steps=20), world_of({"problems": problems}), tmp_path / "teacher")
     folder = spread(config.labels, world_of({"problems": problems, "teacher": teacher}), tmp_path / "labels")
-    assert sorted(file.name for file in folder.iterdir()) == ["label_accuracy.json", "labels_03.npy"]
-    rows = Labels.read(folder).rows(3)
-    assert len(rows) == config.labels.problems_per_length
-    tests = {row.tobytes() for row in Problems.read(problems).tests(3)}
-    assert not tests & {np.ascontiguousarray(row[:8]).tobytes() for row in rows}
-    assert json.loads((folder / "label_accuracy.json").read_text())["3"]["labels"] == 64
+    read = Problems.read(problems)
+    [group] = Labels.read(folder, read).groups
+    rows = Labels.read(folder, read).rows(group)
+    assert len(rows.asked_P) == config.labels.problems_per_length
+    tests = {row.tobytes() for row in read.tests(group)}
+    assert not tests & {np.ascontiguousarray(row[:8]).tobytes() for row in rows.tokens_PW}
     (folder / "label_accuracy.json").unlink()
-    assert Labels.read(folder).lengths == (3,)
-
-
-def test_a_folder_without_labels_is_refused(tmp_path: Path):
-    with pytest.raises(DataError, match="labels"):
-        Labels.read(tmp_path)
-
-
-def test_wrong_steps_are_marked():
-    arithmetic = Arithmetic(7, ("+", "-"))
-    problem, *own = (
-        [arithmetic.vocabulary.index(word) for word in text.split()] for text in ("1 + 2 + 3 =", "3 + 3 =", "5", "5")
-    )
-    right = steps(arithmetic.solutions(np.array([problem], np.uint8))[0])
-    lines = compare_steps(arithmetic, own, right)
-    assert [(line.label, line.mark) for line in lines] == [
-        ("step 1", "right"),
-        ("answer", "wrong"),
-        ("step 3", "wrong"),
-    ]
-    assert lines[1].note == "should be: 6"
-    assert lines[2].note == "should have ended"
-    assert compare_steps(arithmetic, own[:1], right)[1].text == "(nothing)"
+    assert Labels.read(folder, read).groups == (group,)
