@@ -42,7 +42,9 @@ def positions(
     cosine_SC = sine_SC = None
     if rope_base is not None:
         room = 1 << (first + count).bit_length()  # few different ones, so that few tables are made
-        cosine_SC, sine_SC = (table[first : first + count] for table in rope_tables(room, head_width, rope_base, device))
+        cosine_SC, sine_SC = (
+            table[first : first + count] for table in rope_tables(room, head_width, rope_base, device)
+        )
     keys_K = torch.arange(first + count, device=device)
     queries_S = keys_K[first:]
     if alibi_slopes:
@@ -131,17 +133,18 @@ def alibi(queries_S: Tensor, keys_K: Tensor, slopes: Sequence[float]) -> Tensor:
 
 
 def attend(query_BHSC: Tensor, key_BHKC: Tensor, value_BHKC: Tensor, positions: Positions) -> Tensor:
-    """What each head sees (B, H, S, C): values, weighted by softmax(Q K' / sqrt(C) + bias) (Vaswani et al. 2017, eq. 1).
+    """What each head sees (B, H, S, C): V, weighted by softmax(Q K' / sqrt(C) + bias) (Vaswani et al. 2017, eq. 1).
 
     A single query on a processor is quicker by plain products: the fused kernel's blocks are made for many.
     """
     bias = None if positions.bias_HSK is None else positions.bias_HSK.to(query_BHSC.dtype)
     if query_BHSC.shape[2] > 1 or query_BHSC.device.type != "cpu":
         return F.scaled_dot_product_attention(
-            query_BHSC, key_BHKC, value_BHKC, attn_mask=bias, is_causal=positions.causal
+            query_BHSC, key_BHKC, value_BHKC, attn_mask=None if bias is None else bias[None], is_causal=positions.causal
         )
     query_NSC, key_NKC, value_NKC = (x.flatten(0, 1) for x in (query_BHSC, key_BHKC, value_BHKC))
-    score_NSK = torch.bmm(query_NSC * query_NSC.shape[-1] ** -0.5, key_NKC.transpose(1, 2))
+    nothing = query_NSC.new_zeros(1)
+    score_NSK = torch.baddbmm(nothing, query_NSC, key_NKC.transpose(1, 2), beta=0, alpha=query_NSC.shape[-1] ** -0.5)
     if bias is not None:
         score_NSK = (score_NSK.unflatten(0, query_BHSC.shape[:2]) + bias).flatten(0, 1)
     return torch.bmm(score_NSK.softmax(dim=-1), value_NKC).view_as(query_BHSC)

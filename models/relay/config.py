@@ -70,9 +70,9 @@ class TeacherConfig(TrainingConfig):
     )
 
     @model_validator(mode="after")
-    def _boards_stand_on_the_left(self) -> Self:
-        if self.alignment == "left" and (self.board or self.workspace):
-            raise ValueError("board and workspace are of rounds at the right end; take alignment=right")
+    def _workspaces_are_at_the_right(self) -> Self:
+        if self.alignment == "left" and self.workspace:
+            raise ValueError("a workspace is for rounds at the right end; take alignment=right, or workspace=0")
         return self
 
     def build(self, world: World) -> Learner:

@@ -68,23 +68,25 @@ def write_on(
     caches = network.empty_caches(count, length + most)
     written_PW = torch.full((count, most), PAD, dtype=torch.int64, device=device)
     least_P = torch.zeros(count, device=device)  # as logarithms
-    next_R1 = on_device(asked_PL, device)
-    rows_R, ended_R = torch.arange(count, device=device), torch.zeros(count, dtype=torch.bool, device=device)
-    for place in range(most):
-        token_R, sure_R = choose(network(next_R1, caches)[:, -1].float(), temperature, generator)
-        token_R = token_R.masked_fill(ended_R, PAD)
-        written_PW[rows_R, place] = token_R
-        least_P[rows_R] = torch.minimum(least_P[rows_R], sure_R.masked_fill(ended_R, 0.0))
-        ended_R = ended_R | (token_R == EOS)
-        if place % _LOOK_EVERY == 0:
-            on_R = (~ended_R).nonzero()[:, 0]
-            if not len(on_R):
-                break
-            if 2 * len(on_R) <= len(ended_R):
-                rows_R, ended_R, token_R = rows_R[on_R], ended_R[on_R], token_R[on_R]
-                for cache in caches:
-                    cache.keep(on_R)
-        next_R1 = token_R[:, None]
+    rows_R, next_R1 = torch.arange(count, device=device), on_device(asked_PL, device)
+    ended_R, done = torch.zeros(count, dtype=torch.bool, device=device), 0
+    while done < most and len(rows_R):
+        chosen = list[tuple[Tensor, Tensor]]()
+        for _ in range(min(_LOOK_EVERY, most - done)):
+            token_R, sure_R = choose(network(next_R1, caches)[:, -1].float(), temperature, generator)
+            token_R = token_R.masked_fill(ended_R, PAD)
+            chosen.append((token_R, sure_R.masked_fill(ended_R, 0.0)))
+            ended_R = ended_R | (token_R == EOS)
+            next_R1 = token_R[:, None]
+        tokens, sure = zip(*chosen, strict=True)
+        written_PW[rows_R, done : done + len(chosen)] = torch.stack(tokens, dim=1)
+        least_P[rows_R] = torch.minimum(least_P[rows_R], torch.stack(sure).amin(dim=0))
+        done += len(chosen)
+        on_R = (~ended_R).nonzero()[:, 0]
+        if 2 * len(on_R) <= len(rows_R):
+            rows_R, ended_R, next_R1 = rows_R[on_R], ended_R[on_R], next_R1[on_R]
+            for cache in caches:
+                cache.keep(on_R)
     return written_PW.cpu().numpy(), least_P.exp().cpu().numpy()
 
 

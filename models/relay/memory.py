@@ -99,12 +99,12 @@ def block_numbers(size: NetworkConfig, width: int) -> int:
 
     Inputs and outputs of its two norms, queries, keys and values, what attention gives, and the MLP's inner layer
     before and after GELU; queries and keys once more where they are turned; two masks where something is dropped.
-    Attention's own matrix is kept only where it has a bias.
+    Attention's own matrix is kept only where its bias is learnt.
     """
     kept = 8 * size.width + 2 * size.feed_forward_width
     kept += 2 * size.width if "rope" in size.positions else 0
     kept += 2 * size.width if size.dropout else 0
-    return kept + (size.heads * width if size.slopes or size.positions == "fire" else 0)
+    return kept + (size.heads * width if size.positions == "fire" else 0)
 
 
 def problem_width(problems: Problems, group: Group) -> int:

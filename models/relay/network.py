@@ -17,6 +17,7 @@ from models.common.weights import load_weights
 from models.relay.config import StudentConfig, TeacherConfig
 from models.relay.network_config import NetworkConfig
 from models.relay.positions import PositionEncoding
+from models.relay.task import MARK
 
 
 class LoopedTransformer(nn.Module):
@@ -62,13 +63,13 @@ class LoopedTransformer(nn.Module):
             e_BSD = self._advance(e_BSD[:rows], e_0[:rows], where)
             states.append(e_BSD)
         e_RSD = torch.cat(states)
-        e_BAD = e_RSD[answer_at_B, -answer_width:] if self._to_the_right else e_RSD[answer_at_B, :answer_width]
+        e_BAD = e_RSD[answer_at_B][:, self._answer_places(answer_width)]
         e_ND = e_RSD if picked_N is None else e_RSD.flatten(0, 1)[picked_N]
         return self._rounds(self._shown(e_ND)), self.answer_head(self._shown(e_BAD))
 
-    @property
-    def _to_the_right(self) -> bool:
-        return self.config.alignment == "right"
+    def _answer_places(self, answer_width: int) -> slice:
+        """Where an answer stands alone, at the side that rounds are aligned to."""
+        return slice(-answer_width, None) if self.config.alignment == "right" else slice(MARK, MARK + answer_width)
 
     def _advance(self, e_BSD: Tensor, e_0: Tensor, where: Positions) -> Tensor:
         """One iteration, as the config says its gradient is to be found."""

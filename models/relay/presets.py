@@ -98,9 +98,9 @@ def gpu() -> RelayConfig:
     """Arithmetic modulo 11 with brackets at the paper's size, for about half an hour of one large GPU; not run yet.
 
     The teacher has what makes small ones learn; one head sees far, since brackets tie places that lie apart. By
-    `benchmarks/relay_padding.py` a step of the teacher, fully unrolled, takes 2.6 10^12 operations, of the student and
-    the control 1.8, of fine-tuning 3.7: 94 10^15 in all, or 26 minutes at 6 10^13 a second. Labels and tests are beside
-    that, and so is the drawing of problems, about 25 ms of a processor for a step.
+    `benchmarks/relay_padding.py` a step of the teacher, fully unrolled, takes 2.8 10^12 operations, of the student and
+    the control 1.8, of fine-tuning 3.7: 98 10^15 in all, or 27 minutes at 6 10^13 a second. Labels and tests are beside
+    that, and so is the drawing of problems, about 30 ms of a processor for a step.
     """
     network = NetworkConfig()
     student = StudentConfig(

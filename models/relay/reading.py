@@ -16,8 +16,8 @@ from models.relay.labels_config import ReadingConfig
 from models.relay.learning import on_device
 from models.relay.network import LoopedTransformer
 from models.relay.problems import Group, Problems
-from models.relay.rounds import asked_to
-from models.relay.task import PAD, Task, Tokens, closed_up, widened, widths_of
+from models.relay.rounds import asked_to, least_width
+from models.relay.task import MARK, PAD, Task, Tokens, closed_up, widened, widths_of
 
 GIVEN = ReadingConfig()  # T loops
 
@@ -67,7 +67,7 @@ def read_problems(
     asked_PL = problems.vocabulary.asked(group.task, problems_PL)
     iterations = _iterations(problems, group, reading)
     widths_P = widths_of(asked_PL)
-    rounds_PTR = np.zeros((len(asked_PL), iterations, int(widths_P.max()) + 1 + network.config.workspace), np.uint16)
+    rounds_PTR = np.zeros((len(asked_PL), iterations, least_width(int(widths_P.max()), network.config)), np.uint16)
     answers_PTA = np.zeros((len(asked_PL), iterations, task.answer_width(group.length)), np.uint16)
     round_confidence_PT = np.ones((len(asked_PL), iterations), np.float32)
     answer_confidence_PT = np.ones((len(asked_PL), iterations), np.float32)
@@ -103,7 +103,8 @@ def read_out(shown_PTS: Tokens, alignment: str) -> NDArray[np.bool_]:
     """
     token_PTS = shown_PTS != PAD
     if alignment == "left":
-        return np.logical_and.accumulate(token_PTS, axis=-1)
+        of_round_PTS = np.logical_and.accumulate(token_PTS[..., MARK:], axis=-1)
+        return np.concatenate([np.zeros_like(token_PTS[..., :MARK]), of_round_PTS], axis=-1)
     return np.logical_and.accumulate(token_PTS[..., ::-1], axis=-1)[..., ::-1]
 
 
@@ -146,7 +147,7 @@ def _run(
 ) -> tuple[Tokens, NDArray[np.float32], Tokens, NDArray[np.float32]]:
     """The likeliest tokens of each iteration (P, T, S) and its answer (P, T, A), each with its probability."""
     device = next(network.parameters()).device
-    tokens_PS = on_device(asked_to(asked_PL, asked_PL.shape[1] + 1 + network.config.workspace, network.config), device)
+    tokens_PS = on_device(asked_to(asked_PL, least_width(asked_PL.shape[1], network.config), network.config), device)
     count = len(asked_PL)
     everything = torch.arange(iterations * count, device=device)
     round_logits, answer_logits = network(tokens_PS, (count,) * iterations, everything, answer_width)

@@ -14,7 +14,7 @@ from models.relay.config import TeacherConfig
 from models.relay.mixing import Rows, buckets_of, draw_groups
 from models.relay.problems import Group, Problems
 from models.relay.streams import TEACHER
-from models.relay.task import PAD, Tokens, flush_right, stacked, widened, widths_of
+from models.relay.task import MARK, PAD, Tokens, flush_right, stacked, widened, widths_of
 
 IGNORED = -100  # what a cross entropy takes for no target
 
@@ -116,7 +116,7 @@ def rounds_batches(
     """This rank's part of the batch, bucket by bucket; T is at most `unrolled`."""
     batches = []
     for rows in buckets_of(rounds.widths_B, config.mix.buckets, rounds.loops_B):
-        width = int(rounds.widths_B[rows].max()) + int(rng.integers(1, config.side_pads + 1)) + config.workspace
+        width = least_width(int(rounds.widths_B[rows].max()), config) + int(rng.integers(config.side_pads))
         iterations = min(unrolled, int(rounds.loops_B[rows].max()))
         batch = _batch(rounds, config, rows[world.rank :: world.size], width, iterations, world.size)
         batches.append(replace(batch, deep_N=batch.deep_N & (iterations == unrolled)))
@@ -132,9 +132,9 @@ def _batch(rounds: Rounds, config: TeacherConfig, rows: Rows, width: int, iterat
     targets_BTS = stand(rounds.rounds_BTW[rows, :iterations], width, config.alignment)
     supervised_BTS = supervised_positions(targets_BTS, config.supervised_pads, config.alignment)
     if rounds.boards_BTW is not None:
-        boards_BTS = beside_rounds(rounds.boards_BTW[rows, :iterations], rounds.widths_B[rows], width, config.workspace)
+        boards_BTS = beside_rounds(rounds.boards_BTW[rows, :iterations], rounds.widths_B[rows], width, config)
         # What the round and the PAD beside it leave free of the board
-        free_BTS = (boards_BTS != PAD) & ~supervised_positions(targets_BTS, "last")
+        free_BTS = (boards_BTS != PAD) & ~supervised_positions(targets_BTS, "last", config.alignment)
         targets_BTS = np.where(free_BTS, boards_BTS, targets_BTS)
         supervised_BTS |= free_BTS | (tokens_BS != PAD)[:, None]
     supervised_BTS &= (np.arange(iterations) < shown_B[:, None])[..., None]
@@ -142,7 +142,9 @@ def _batch(rounds: Rounds, config: TeacherConfig, rows: Rows, width: int, iterat
     positions_BT = supervised_BTS.sum(axis=2)
     share_B = rounds.weight_B[rows] * ranks / len(rounds.loops_B)
     unreached_B = rounds.loops_B[rows] > iterations
-    answers_BA = stand(rounds.answers_BA[rows], rounds.answers_BA.shape[1], config.alignment).astype(np.int64)
+    answers_BA = rounds.answers_BA[rows].astype(np.int64)
+    if config.alignment == "right":
+        answers_BA = flush_right(rounds.answers_BA[rows], answers_BA.shape[1]).astype(np.int64)
     return RoundsBatch(
         tokens_BS=tokens_BS,
         rows_T=rows_T,
@@ -164,8 +166,15 @@ def stand(tokens_BTW: Tokens, width: int, alignment: str) -> Tokens:
     if alignment == "right":
         moved = flush_right(flat, width)
     else:
-        moved = flat[:, :width] if flat.shape[1] >= width else widened(flat, width)
+        moved = np.zeros((len(flat), width), np.uint16)
+        room = min(width - MARK, flat.shape[1])
+        moved[:, MARK : MARK + room] = flat[:, :room]
     return moved.reshape(*tokens_BTW.shape[:-1], width)
+
+
+def least_width(widest: int, config: TeacherConfig) -> int:
+    """Positions that problems of this width need, and one PAD beside them."""
+    return widest + 1 + config.workspace + (MARK if config.alignment == "left" else 0)
 
 
 def asked_to(problems_BW: Tokens, width: int, config: TeacherConfig) -> Tokens:
@@ -175,12 +184,13 @@ def asked_to(problems_BW: Tokens, width: int, config: TeacherConfig) -> Tokens:
     return widened(flush_right(problems_BW, width - config.workspace), width)
 
 
-def beside_rounds(boards_BTW: Tokens, widths_B: Rows, width: int, workspace: int) -> Tokens:
-    """Boards moved to where their problems stand, which end before the workspace; PAD around them."""
-    place_S = np.arange(width)
-    from_BS = place_S - (width - workspace - widths_B)[:, None]
+def beside_rounds(boards_BTW: Tokens, widths_B: Rows, width: int, config: TeacherConfig) -> Tokens:
+    """Boards moved to where their problems stand; PAD around them."""
+    place_S, end = np.arange(width), width - config.workspace
+    first_B = np.full(len(widths_B), MARK) if config.alignment == "left" else end - widths_B
+    from_BS = place_S - first_B[:, None]
     moved_BTS = np.take_along_axis(boards_BTW, np.clip(from_BS, 0, boards_BTW.shape[2] - 1)[:, None], axis=2)
-    on_it_BS = (from_BS >= 0) & (place_S < width - workspace)
+    on_it_BS = (from_BS >= 0) & (from_BS < widths_B[:, None])
     return np.where(on_it_BS[:, None], moved_BTS, PAD).astype(np.uint16)
 
 

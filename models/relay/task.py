@@ -13,6 +13,9 @@ from models.common.config import Config
 
 PAD, EOS = 0, 1
 FIRST_SYMBOL = 2  # the token of a task's first symbol
+MARK = (
+    1  # so many PAD in front of what is aligned to the left: a network that counts distances only needs a first place
+)
 
 Tokens = NDArray[np.uint16]
 

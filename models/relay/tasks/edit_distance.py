@@ -49,6 +49,12 @@ class EditDistance(Task):
     random_share: float = Field(default=0.4, ge=0, le=1, description="problems of two independent words")
     shorter_by: int = Field(default=3, ge=0, le=20, description="letters that the changed word may have fewer")
     longer_by: int = Field(default=2, ge=0, le=20, description="letters that the changed word may have more")
+    second_letters: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="of s2, whatever s1 has; takes random_share=1. None: about as many as s1",
+    )
     most_value: int = Field(default=129, ge=1, le=20_000, description="numbers from 0 to this have tokens")
 
     last_round_is_answer: ClassVar[bool] = False
@@ -60,6 +66,12 @@ class EditDistance(Task):
         if not self.least_letters <= self.most_letters <= self.letters:
             found = f"{self.least_letters}, {self.most_letters}, {self.letters}"
             raise ValueError(f"least_letters, most_letters and letters are {found}; each may not exceed the next")
+        return self
+
+    @model_validator(mode="after")
+    def _edits_do_not_lead_to_one_width(self) -> Self:
+        if self.second_letters and self.random_share < 1.0:
+            raise ValueError(f"second_letters with random_share={self.random_share:g}; take random_share=1")
         return self
 
     @property
@@ -82,10 +94,15 @@ class EditDistance(Task):
         return length + self._longest_second(length) + 2
 
     def _longest_second(self, length: int) -> int:
-        return length + max(self.shorter_by, self.longer_by)
+        return self.second_letters or length + max(self.shorter_by, self.longer_by)
 
     def check_length(self, length: int) -> None:
-        """Raises ConfigError where a table may hold a number that has no token."""
+        """Raises ConfigError where s1 is the longer word, or a table may hold a number that has no token."""
+        if self.second_letters and self.second_letters < length:
+            raise ConfigError(
+                f"edit_distance: words of {length} letters beside others of second_letters {self.second_letters}\n"
+                f"fits: second_letters={length} or more; the first word is the shorter"
+            )
         largest = largest_distance(length, self._longest_second(length), self.costs)
         if largest > self.most_value:
             raise ConfigError(
@@ -106,10 +123,12 @@ class EditDistance(Task):
 
     def _independent(self, rng: np.random.Generator, length: int, count: int) -> Tokens:
         """At most so many problems of two random words."""
-        longer_P = rng.integers(-self.shorter_by, self.longer_by + 1, size=count)
+        widths_P = length + abs(rng.integers(-self.shorter_by, self.longer_by + 1, size=count))
+        if self.second_letters:
+            widths_P = np.full(count, self.second_letters)
         alphabets = self._alphabets(rng, count)
         first_PN = alphabets.words(rng, np.full(count, length))
-        return self._problems(first_PN, alphabets.words(rng, length + abs(longer_P)))
+        return self._problems(first_PN, alphabets.words(rng, widths_P))
 
     def _edited(self, rng: np.random.Generator, length: int, count: int) -> Tokens:
         """At most so many problems of a random word and what edits make of it, the shorter one first."""

@@ -2,11 +2,11 @@
 
 # P problems   L tokens of a problem   N numbers of a problem   T rounds   R tokens of a round
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.common.errors import ConfigError
 from models.relay.task import FIRST_SYMBOL, Task, Tokens, Worked
@@ -19,18 +19,27 @@ class LongestIncreasing(Task):
     """Problems of n numbers and `<sep>`; counts for `fold` of them a round, the last count repeated to fill the last.
 
     A count is the length of the longest strictly increasing subsequence that ends at a number; the answer is the
-    largest. Numbers of a problem are larger than any count of it. Up to `runs` increasing runs, each of 1 to n numbers,
-    stand at random places among random numbers.
+    largest. Numbers of a problem are larger than any count of it, or have tokens of their own. Up to `runs` increasing
+    runs, each of 1 to n numbers, stand at random places among random numbers.
     """
 
     kind: Literal["increasing"] = "increasing"
     values: int = Field(default=250, ge=4, le=20_000, description="numbers from 0 to values - 1 have tokens")
     fold: int = Field(default=10, ge=1, le=1000, description="counts of a round; rounds end in <sep>")
     runs: int = Field(default=3, ge=0, le=20, description="most increasing runs; 0: numbers are independent")
+    own_tokens: bool = Field(
+        default=False, description="numbers are #0, #1, .. and may be few; runs=0, since long runs need many"
+    )
 
     last_round_is_answer: ClassVar[bool] = False
     round_end: ClassVar[str] = "<sep>"
     length_unit: ClassVar[str] = "numbers"
+
+    @model_validator(mode="after")
+    def _few_numbers_hold_no_runs(self) -> Self:
+        if self.own_tokens and self.runs:
+            raise ValueError(f"own_tokens with runs={self.runs}; take runs=0")
+        return self
 
     @property
     def name(self) -> str:
@@ -38,7 +47,20 @@ class LongestIncreasing(Task):
 
     @property
     def symbols(self) -> tuple[str, ...]:
+        if self.own_tokens:
+            counts = (str(count) for count in range(1, self.values + 1))  # none is larger than there are numbers
+            return ("<sep>", *counts, *(f"#{value}" for value in range(self.values)))
         return ("<sep>", *map(str, range(self.values)))
+
+    @property
+    def _count_zero(self) -> int:
+        """The token that a count of 0 would have."""
+        return _FIRST_NUMBER - self.own_tokens
+
+    @property
+    def _first_value(self) -> int:
+        """The token of the number 0."""
+        return _FIRST_NUMBER + self.own_tokens * self.values
 
     def loops(self, length: int) -> int:
         return -(-length // self.fold)
@@ -48,7 +70,7 @@ class LongestIncreasing(Task):
 
     def check_length(self, length: int) -> None:
         """Raises ConfigError where too few numbers are larger than all counts for an increasing run of all."""
-        if 2 * length >= self.values:
+        if not self.own_tokens and 2 * length >= self.values:
             raise ConfigError(
                 f"increasing_subsequence: problems of {length} numbers need {2 * length + 1} values, and there are "
                 f"{self.values}\nfits: values={2 * length + 1}, or up to {(self.values - 1) // 2} numbers"
@@ -57,12 +79,13 @@ class LongestIncreasing(Task):
     def draw(self, rng: np.random.Generator, length: int, count: int) -> Tokens:
         """Raises ConfigError where there are too few values for this length."""
         self.check_length(length)
-        number_PN = rng.integers(length + 1, self.values, size=(count, length))
+        least = 0 if self.own_tokens else length + 1
+        number_PN = rng.integers(least, self.values, size=(count, length))
         runs_P = rng.integers(1, self.runs + 1, size=count) if self.runs else np.zeros(count, np.int64)
         for run in range(self.runs):
             planted_PN, value_PN = self._run(rng, length, count)
             number_PN = np.where(planted_PN & (runs_P > run)[:, None], value_PN, number_PN)
-        return np.pad(number_PN + _FIRST_NUMBER, ((0, 0), (0, 1)), constant_values=_SEPARATOR).astype(np.uint16)
+        return np.pad(number_PN + self._first_value, ((0, 0), (0, 1)), constant_values=_SEPARATOR).astype(np.uint16)
 
     def _run(self, rng: np.random.Generator, length: int, count: int) -> tuple[NDArray[np.bool_], NDArray[np.integer]]:
         """Where an increasing run of 1 to n numbers stands (P, N), and its numbers there."""
@@ -80,7 +103,7 @@ class LongestIncreasing(Task):
         """The numbers that are still to be read, behind the counts of those before them."""
         loops, fold = self.loops(length), min(self.fold, length)
         read_TL = np.arange(problems_PL.shape[1]) < np.minimum(length, fold * np.arange(1, loops + 1))[:, None]
-        count_PL = np.pad(counts(problems_PL[:, :length]), ((0, 0), (0, 1))) + np.uint16(_FIRST_NUMBER)
+        count_PL = np.pad(counts(problems_PL[:, :length]), ((0, 0), (0, 1))) + np.uint16(self._count_zero)
         return np.where(read_TL, count_PL[:, None], problems_PL[:, None]).astype(np.uint16)
 
     def work(self, problems_PL: Tokens, length: int) -> Worked:
@@ -88,10 +111,10 @@ class LongestIncreasing(Task):
             [counts(problems_PL[start : start + _ROWS, :length]) for start in range(0, len(problems_PL), _ROWS)]
         )
         loops, fold = self.loops(length), min(self.fold, length)
-        filled_PN = np.pad(count_PN, ((0, 0), (0, loops * fold - length)), mode="edge") + np.uint16(_FIRST_NUMBER)
+        filled_PN = np.pad(count_PN, ((0, 0), (0, loops * fold - length)), mode="edge") + np.uint16(self._count_zero)
         rounds_PTR = np.full((len(problems_PL), loops, fold + 1), _SEPARATOR, np.uint16)
         rounds_PTR[:, :, :-1] = filled_PN.reshape(len(problems_PL), loops, fold)
-        return Worked(rounds_PTR, count_PN.max(axis=1, keepdims=True) + np.uint16(_FIRST_NUMBER))
+        return Worked(rounds_PTR, count_PN.max(axis=1, keepdims=True) + np.uint16(self._count_zero))
 
 
 def counts(number_PN: Tokens) -> Tokens:

@@ -120,7 +120,9 @@ def test_attention_is_the_softmax_of_scaled_scores_and_biases(first: int, count:
         slope = slopes[head] if slopes else 0.0
         for s in range(count):
             keys = range(first + s + 1)
-            scores = [query[1, head, first + s] @ key[1, head, k] / math.sqrt(8) - slope * (first + s - k) for k in keys]
+            scores = [
+                query[1, head, first + s] @ key[1, head, k] / math.sqrt(8) - slope * (first + s - k) for k in keys
+            ]
             weights = [math.exp(float(score)) for score in scores]
             by_hand = sum(w / sum(weights) * value[1, head, k] for w, k in zip(weights, keys, strict=True))
             torch.testing.assert_close(seen[1, head, s], by_hand)

@@ -38,7 +38,7 @@ def test_a_round_is_what_stands_between_its_side_and_the_first_pad(alignment: st
     shown[1, [0, -1]] = PAD  # an empty round
     for row, kept in zip(shown, read_out(shown, alignment), strict=True):
         by_hand = []
-        for token in row[::-1] if alignment == "right" else row:
+        for token in row[::-1] if alignment == "right" else row[1:]:  # in front of the left stands a PAD that marks it
             if token == PAD:
                 break
             by_hand.append(int(token))

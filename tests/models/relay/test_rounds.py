@@ -51,7 +51,7 @@ def test_each_problem_is_asked_for_its_own_rounds(alignment: str, pads: str, mix
                 first = (first_T[t] + b) * width
                 shown = {s: targets[first + s] for s in range(width) if first + s in targets}
                 right = unpadded(rows[t])
-                places = range(width - len(right), width) if alignment == "right" else range(len(right))
+                places = range(width - len(right), width) if alignment == "right" else range(1, len(right) + 1)
                 assert [shown[s] for s in places] == right
                 beside = places[0] - 1 if alignment == "right" else places[-1] + 1
                 others = set(shown) - set(places)
@@ -126,7 +126,7 @@ def test_a_batch_depends_on_seed_and_step_alone(mixed: Problems):
 def test_rows_stand_at_the_side_they_are_aligned_to():
     rows = np.array([[5, 6, PAD], [7, PAD, PAD]], np.uint16)
     assert stand(rows, 4, "right").tolist() == [[0, 0, 5, 6], [0, 0, 0, 7]]
-    assert stand(rows, 4, "left").tolist() == [[5, 6, 0, 0], [7, 0, 0, 0]]
+    assert stand(rows, 4, "left").tolist() == [[0, 5, 6, 0], [0, 7, 0, 0]]
 
 
 def test_the_pad_beside_a_round_is_supervised():

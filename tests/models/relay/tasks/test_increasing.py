@@ -9,6 +9,7 @@ from models.common.errors import ConfigError
 from models.relay.tasks.increasing import LongestIncreasing
 
 PAPER = LongestIncreasing()
+OWN = LongestIncreasing(values=5, fold=2, runs=0, own_tokens=True)
 
 
 def longest_that_ends(numbers: list[int], place: int) -> int:
@@ -21,18 +22,25 @@ def longest_that_ends(numbers: list[int], place: int) -> int:
     raise AssertionError
 
 
-@pytest.mark.parametrize("task", [PAPER, PAPER.but(values=20, fold=3), PAPER.but(runs=0, fold=1), PAPER.but(values=19)])
+@pytest.mark.parametrize(
+    "task", [PAPER, PAPER.but(values=20, fold=3), PAPER.but(runs=0, fold=1), PAPER.but(values=19), OWN]
+)
 @pytest.mark.parametrize("length", [1, 2, 3, 9])
 def test_counts_are_those_of_trying_all_subsequences(task: LongestIncreasing, length: int):
     problems = task.draw(np.random.default_rng(length), length, 12)
     for problem, rounds, answer in zip(problems, *task.work(problems, length), strict=True):
-        numbers = [int(word) for word in task.text(problem).removesuffix("<sep>").split()]
+        numbers = [int(word.lstrip("#")) for word in task.text(problem).removesuffix("<sep>").split()]
         counts = [longest_that_ends(numbers, place) for place in range(length)]
         fold = min(task.fold, length)
         groups = [counts[start : start + fold] for start in range(0, length, fold)]
         groups[-1] += groups[-1][-1:] * (fold - len(groups[-1]))
         assert [task.text(tokens) for tokens in rounds] == [f"{' '.join(map(str, group))} <sep>" for group in groups]
         assert task.text(answer) == str(max(counts))
+
+
+def test_runs_of_numbers_that_are_few_are_refused():
+    with pytest.raises(ConfigError, match="runs=0"):
+        PAPER.but(own_tokens=True)
 
 
 def test_equal_numbers_do_not_increase():
