@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 
 @dataclass(frozen=True)
@@ -96,23 +95,24 @@ def rotate(x_BHSC: Tensor, positions: Positions, *, back: bool = False, out: Ten
     return out
 
 
-class RotatedHeads(torch.autograd.Function):
-    """Query, key and value of each head (B, H, S, C), of what the linear layer mixed; query and key are rotated.
+def heads_of(mixed_BS3HC: Tensor, positions: Positions) -> tuple[Tensor, Tensor, Tensor]:
+    """Query, key and value of each head (B, H, S, C), of what the linear layer mixed; query and key are rotated."""
+    both_BHSC = mixed_BS3HC[:, :, :2].flatten(2, 3).transpose(1, 2)
+    query_BHSC, key_BHSC = rotate(both_BHSC, positions).to(mixed_BS3HC.dtype).chunk(2, dim=1)
+    return query_BHSC, key_BHSC, mixed_BS3HC[:, :, 2].transpose(1, 2)
 
-    A function of its own since autograd's gradient of the same writes many times as much to memory.
-    """
+
+class TrainedHeads(torch.autograd.Function):
+    """`heads_of`, with its gradient: rotated back. The one that autograd finds writes many times as much to memory."""
 
     @staticmethod
     def forward(ctx: Any, mixed_BS3HC: Tensor, positions: Positions) -> tuple[Tensor, Tensor, Tensor]:
         ctx.positions = positions
-        both_BHSC = mixed_BS3HC[:, :, :2].flatten(2, 3).transpose(1, 2)
-        query_BHSC, key_BHSC = rotate(both_BHSC, positions).to(mixed_BS3HC.dtype).chunk(2, dim=1)
-        return query_BHSC, key_BHSC, mixed_BS3HC[:, :, 2].transpose(1, 2)
+        return heads_of(mixed_BS3HC, positions)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients_BHSC: Tensor) -> tuple[Tensor, None]:
-        query_BHSC, key_BHSC, value_BHSC = gradients_BHSC
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        query_BHSC, key_BHSC, value_BHSC = grad_outputs
         batch, heads, length, width = value_BHSC.shape
         mixed_BS3HC = value_BHSC.new_empty(batch, length, 3, heads, width)
         for place, gradient_BHSC in enumerate((query_BHSC, key_BHSC)):
@@ -194,7 +194,7 @@ class Attention(nn.Module):
         if positions.cosine_SC is None:
             query, key, value = mixed.permute(2, 0, 3, 1, 4)
         else:
-            query, key, value = RotatedHeads.apply(mixed, positions)
+            query, key, value = (TrainedHeads.apply if torch.is_grad_enabled() else heads_of)(mixed, positions)
         if cache is not None:
             key, value = cache.extend(key, value)
         seen = attend(query, key, value, positions)

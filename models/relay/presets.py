@@ -78,6 +78,62 @@ def laptop() -> RelayConfig:
     )
 
 
+def laptop_edit_distance() -> RelayConfig:
+    """Edit distance, all costs 1, of 1-4 letters from 5 others, letters being three; labelled at 5."""
+    task = EditDistance(
+        letters=3,
+        most_letters=3,
+        second_letters=5,
+        random_share=1.0,
+        insert_cost=1,
+        delete_cost=1,
+        replace_cost=1,
+        most_value=10,
+    )
+    lengths = TaskLengths(task=task, train_lengths=(1, 2, 3, 4), label_lengths=(5,), untouched_lengths=())
+    return laptop().with_overrides(
+        {
+            "data.tasks": [lengths.model_dump()],
+            "teacher.network.layers": 3,
+            "teacher.network.rope_base": 10_000.0,
+            "teacher.network.alibi_slopes": (8.0, 8.0, 4.0, 0.0),
+            "teacher.input_injection": True,
+            "teacher.board": True,
+            "teacher.curriculum_loss": 0.06,
+            "student.max_steps": 4500,
+            "student.optimizer.decay_steps": 800,
+            "student.optimizer.converged_loss": 0.005,
+            "labels.problems_per_length": 3000,
+            "evaluation.least_gain": 0.1,
+            "evaluation.least_teacher": 0.5,
+        }
+    )
+
+
+def laptop_increasing() -> RelayConfig:
+    """Longest increasing subsequences of 2-12 numbers below 5, two counts a round, labelled at 14."""
+    task = LongestIncreasing(values=5, fold=2, runs=0, own_tokens=True)
+    lengths = TaskLengths(task=task, train_lengths=(2, 4, 6, 8, 10, 12), label_lengths=(14,), untouched_lengths=(16,))
+    base = laptop()
+    return base.with_overrides(
+        {
+            "data.tasks": [lengths.model_dump()],
+            "teacher.network.alibi_slopes": (2.0, 1.0, 0.5, 0.25),
+            "teacher.optimizer.learning_rate": 2e-3,
+            "teacher.alignment": "left",
+            "teacher.supervised_pads": "last",
+            "teacher.side_pads": 1,
+            "teacher.board": True,
+            "teacher.curriculum_loss": None,
+            "student.optimizer.decay_steps": 300,
+            "student.optimizer.converged_loss": 0.01,
+            "labels.problems_per_length": 3000,
+            "evaluation.least_gain": 0.1,
+            "evaluation.least_teacher": 0.5,
+        }
+    )
+
+
 def arms() -> RelayConfig:
     """The laptop's setting over three seeds, with every arm: what the comparison in the README is made of."""
     every = (
