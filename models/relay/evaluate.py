@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from models.common.contract import World
 from models.common.report import Curve
 from models.relay.config import EvaluationConfig
-from models.relay.findings import GIVEN, MODELS, TRAINED, Found, LabelCounts, rule_name
 from models.relay.labels import read_filter_accuracy, read_label_accuracy
 from models.relay.labels_config import ReadingConfig
 from models.relay.problems import Group, Problems
-from models.relay.report import make_report
-from models.relay.scores import KINDS, Score, score
+from models.relay.reports.findings import GIVEN, MODELS, TRAINED, Found, LabelCounts, rule_name
+from models.relay.reports.report import make_report
+from models.relay.reports.scores import KINDS, Score, score
 from models.relay.study import Study
 from models.relay.task import Tokens
 

@@ -24,7 +24,7 @@ from models.relay.labels import write_labels
 from models.relay.network import read_student, read_teacher
 from models.relay.problems import Group, Problems
 from models.relay.reading import read_problems
-from models.relay.scores import hits, key_to
+from models.relay.reports.scores import hits, key_to
 from models.relay.task import Tokens, exact_matches, stacked, written_answers
 
 STUDY_FILE = "study.json"

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from models.common.transformer import Block, KeyValueCache, RotatedHeads, alibi, attend, positions, rotate
+from models.common.transformer import Block, KeyValueCache, TrainedHeads, alibi, attend, positions, rotate
 
 HEAD_WIDTH = 8
 SLOPES = (1.0, 0.5)
@@ -43,6 +43,8 @@ def test_rope_scores_depend_on_the_distance_alone():
 def test_rope_positions_go_on_where_a_cache_ends():
     later = positions(3, 2, HEAD_WIDTH, rope_base=100.0, causal=True)
     all_of_them = positions(0, 5, HEAD_WIDTH, rope_base=100.0, causal=True)
+    assert all_of_them.cosine_SC is not None
+    assert all_of_them.sine_SC is not None
     torch.testing.assert_close(later.cosine_SC, all_of_them.cosine_SC[3:])
     torch.testing.assert_close(later.sine_SC, all_of_them.sine_SC[3:])
     assert (all_of_them.causal, all_of_them.bias_HSK, later.causal) == (True, None, False)
@@ -130,7 +132,7 @@ def test_attention_is_the_softmax_of_scaled_scores_and_biases(first: int, count:
 
 def test_rotated_heads_and_their_gradient_are_those_of_complex_numbers():
     mixed = torch.randn(2, 5, 3, 4, HEAD_WIDTH, requires_grad=True)
-    heads = RotatedHeads.apply(mixed, positions(0, 5, HEAD_WIDTH, rope_base=100.0, causal=False))
+    heads = TrainedHeads.apply(mixed, positions(0, 5, HEAD_WIDTH, rope_base=100.0, causal=False))
     angles = torch.arange(5)[:, None] * 100.0 ** (-torch.arange(0, HEAD_WIDTH, 2) / HEAD_WIDTH)
     turn = torch.polar(torch.ones_like(angles), angles)
     wanted = []
@@ -141,7 +143,7 @@ def test_rotated_heads_and_their_gradient_are_those_of_complex_numbers():
     weights = [torch.randn_like(head) for head in wanted]
     gradients = []
     for found in (heads, wanted):
-        loss = sum((head * weight).sum() for head, weight in zip(found, weights, strict=True))
+        loss = torch.stack([(head * weight).sum() for head, weight in zip(found, weights, strict=True)]).sum()
         gradients.append(torch.autograd.grad(loss, mixed)[0])
     torch.testing.assert_close(heads, tuple(wanted))
     torch.testing.assert_close(*gradients)

@@ -6,9 +6,9 @@ import numpy as np
 
 from models.common.report import Curve
 from models.relay.comparison import ArmResult, Outcomes, Seed
-from models.relay.findings import MODELS, Found, LabelCounts
 from models.relay.problems import Group, Problems
-from models.relay.scores import Score, key_to, score
+from models.relay.reports.findings import MODELS, Found, LabelCounts
+from models.relay.reports.scores import Score, key_to, score
 from models.relay.task import FIRST_SYMBOL, Tokens
 
 BEYOND = ("student_before", "control")  # models that fail beyond training

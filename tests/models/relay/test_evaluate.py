@@ -21,7 +21,7 @@ from models.relay.evaluate import Part
 from models.relay.network import Decoder, LoopedTransformer
 from models.relay.network_config import NetworkConfig
 from models.relay.problems import Group, Problems
-from models.relay.scores import score
+from models.relay.reports.scores import score
 from models.relay.task import exact_matches
 from models.relay.tasks.edit_distance import EditDistance
 from tests.models.relay import made_up

@@ -15,7 +15,7 @@ from models.relay.network import read_student, read_teacher
 from models.relay.presets import tiny
 from models.relay.problems import Group, Problems
 from models.relay.reading import read_problems
-from models.relay.scores import score
+from models.relay.reports.scores import score
 from models.relay.study import (
     Study,
     digits,

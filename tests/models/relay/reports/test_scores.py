@@ -5,7 +5,7 @@ import pytest
 
 from models.common.metrics import wilson_interval
 from models.relay.problems import Group, Problems
-from models.relay.scores import KINDS, hits, key_to, mean_over, score
+from models.relay.reports.scores import KINDS, hits, key_to, mean_over, score
 from models.relay.task import EOS, Tokens, stacked
 from models.relay.tasks.arithmetic import Arithmetic
 

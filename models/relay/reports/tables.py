@@ -5,10 +5,10 @@ from typing import Any
 
 from models.common.metrics import wilson_interval
 from models.common.report import Table
-from models.relay.findings import GIVEN, MODELS, SPANS, Found, LabelCounts, Span, share_text, task_text
 from models.relay.labels_config import Filter
 from models.relay.problems import Group
-from models.relay.scores import KINDS, Kind, Score, mean_over
+from models.relay.reports.findings import GIVEN, MODELS, SPANS, Found, LabelCounts, Span, share_text, task_text
+from models.relay.reports.scores import KINDS, Kind, Score, mean_over
 
 _RULES = {"last_round": "until a last round", "confidence": "surest answer"}
 _TOLD_NOTHING = {

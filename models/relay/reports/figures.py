@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from models.common.report import Curve, Drawing, Figure, MapRow
-from models.relay.findings import MODELS, Found
-from models.relay.hit_matrix import hit_maps, hit_matrix
 from models.relay.problems import Group
-from models.relay.scores import Kind, Score
+from models.relay.reports.findings import MODELS, Found
+from models.relay.reports.hit_matrix import hit_maps, hit_matrix
+from models.relay.reports.scores import Kind, Score
 
 _KINDS: dict[Kind, tuple[str, str, str]] = {
     "chain_exact_match": (

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.common.report import Sample, SampleBrowser, SampleLine, SampleOfKind
-from models.relay.findings import MODELS, SPANS, Found, Span
 from models.relay.problems import Group
+from models.relay.reports.findings import MODELS, SPANS, Found, Span
 from models.relay.task import Task, exact_matches
 
 _SHOWN_MODELS = ("teacher", "control", "student")

@@ -5,13 +5,13 @@ from typing import Any, TypeVar
 
 from models.common.report import Gate, Report
 from models.relay.config import EvaluationConfig
-from models.relay.findings import MODELS, Found, rounded, task_text
 from models.relay.problems import Group
-from models.relay.report_arms import arms_figures, arms_metrics, arms_tables
-from models.relay.report_figures import all_figures
-from models.relay.report_samples import browser, contrasts
-from models.relay.report_tables import headline, labels_metrics, labels_tables, loops_metrics, loops_table
-from models.relay.scores import KINDS, Score
+from models.relay.reports.arms import arms_figures, arms_metrics, arms_tables
+from models.relay.reports.figures import all_figures
+from models.relay.reports.findings import MODELS, Found, rounded, task_text
+from models.relay.reports.samples import browser, contrasts
+from models.relay.reports.scores import KINDS, Score
+from models.relay.reports.tables import headline, labels_metrics, labels_tables, loops_metrics, loops_table
 
 Of = TypeVar("Of")
 

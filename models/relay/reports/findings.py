@@ -8,7 +8,7 @@ from models.common.report import Curve
 from models.relay.comparison import Seed
 from models.relay.labels_config import Filter, ReadingConfig
 from models.relay.problems import Group, Problems
-from models.relay.scores import Kind, Score, Scores, mean_over
+from models.relay.reports.scores import Kind, Score, Scores, mean_over
 from models.relay.task import Task, Tokens
 
 # By the name of the input: what people read. The order is that of tables and figures.

@@ -6,8 +6,8 @@ from typing import Any
 
 from models.common.report import Curve, Figure, Table
 from models.relay.comparison import Difference, Metric, Seed, difference, discordance, mean_share, share
-from models.relay.findings import SPANS, Found, rounded
 from models.relay.problems import Group
+from models.relay.reports.findings import SPANS, Found, rounded
 
 RELAY = "relay"
 # What people read, in the order of the tables.

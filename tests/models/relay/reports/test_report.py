@@ -9,10 +9,10 @@ from models.common.metrics import student_quantile
 from models.common.report import Figure, MapRow, Report, Table
 from models.relay.config import EvaluationConfig
 from models.relay.data_config import ProblemsData, TaskLengths
-from models.relay.findings import lengths_text
 from models.relay.problems import Problems
-from models.relay.report import make_report
-from models.relay.report_samples import compare_steps
+from models.relay.reports.findings import lengths_text
+from models.relay.reports.report import make_report
+from models.relay.reports.samples import compare_steps
 from models.relay.tasks.arithmetic import Arithmetic
 from tests.fixtures.reports import lineage
 from tests.models.relay import made_up

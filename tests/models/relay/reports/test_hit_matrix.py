@@ -3,8 +3,8 @@
 import numpy as np
 
 from models.common.report import Cells
-from models.relay.hit_matrix import hit_maps, hit_matrix
 from models.relay.problems import Group, Problems
+from models.relay.reports.hit_matrix import hit_maps, hit_matrix
 from models.relay.task import EOS, Tokens, stacked
 from models.relay.tasks.arithmetic import Arithmetic
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from models.common.report import Cells, Map, MapRow
-from models.relay.scores import hits, key_to
+from models.relay.reports.scores import hits, key_to
 from models.relay.task import PAD, Task, Tokens
 
 
