@@ -13,7 +13,7 @@ from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import relay_work as work
@@ -63,7 +63,7 @@ def problems_folder(shape: str) -> Path:
     return folder
 
 
-def make_world(shape: str, precision: str = "fp32") -> World:
+def make_world(shape: str, precision: Literal["fp32", "bf16"] = "fp32") -> World:
     torch.manual_seed(0)
     return World(
         rank=0,
@@ -118,7 +118,7 @@ def prepare_student(name: str) -> Callable[[int], Answer]:
     return counted(repeated(learner, shape.steps), tokens=tokens)
 
 
-def prepare_width(width: int, precision: str) -> Callable[[int], Answer]:
+def prepare_width(width: int, precision: Literal["fp32", "bf16"]) -> Callable[[int], Answer]:
     """Steps of a student of this width."""
     rows, steps = work.WIDTHS[width]
     name = "laptop" if width == 64 else "paper"

@@ -36,6 +36,7 @@ from transformers import (
 transformers.logging.set_verbosity_error()
 IGNORED, WARMING = -100, 2
 POSITIONS = 512
+ROTARY = {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 1.0}
 
 Answer = dict[str, Any]
 
@@ -59,7 +60,9 @@ def make_model(kind: str, shape: work.Shape) -> PreTrainedModel:
     if kind == "llama":
         return LlamaForCausalLM(LlamaConfig(**same))
     return GPTNeoXForCausalLM(
-        GPTNeoXConfig(**same, hidden_act="gelu", rotary_pct=1.0, use_parallel_residual=False, attention_bias=True)
+        GPTNeoXConfig(
+            **same, hidden_act="gelu", rope_parameters=ROTARY, use_parallel_residual=False, attention_bias=True
+        )
     )
 
 
@@ -173,7 +176,7 @@ def prepare_decoding(kind: str, name: str) -> Callable[[int], Answer]:
 
     @torch.inference_mode()
     def call() -> None:
-        rows_BS = model.generate(
+        rows_BS = model.generate(  # pyright: ignore[reportCallIssue]
             asked_BS,
             attention_mask=torch.ones_like(asked_BS),
             max_new_tokens=shape.written,

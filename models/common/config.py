@@ -63,9 +63,15 @@ def unknown(kind: str, found: str, fits: list[str], *, where: str = "") -> str:
 
 
 def explain_validation(error: ValidationError, what: str) -> str:
-    """One line a fault: the field, what was found, and what fits. What fields do to each other tells itself."""
-    lines = []
-    for fault in error.errors(include_url=False):
+    """One line a fault: the field, what was found, and what fits. What fields do to each other tells itself.
+
+    A list of which an item is at fault counts as too short as well; that is left out.
+    """
+    lines, faults = [], error.errors(include_url=False)
+    around = {fault["loc"][:depth] for fault in faults for depth in range(len(fault["loc"]))}
+    for fault in faults:
+        if fault["type"] == "too_short" and fault["loc"] in around:
+            continue
         where = ".".join(str(part) for part in fault["loc"]) or what
         of_fields = fault["type"] == "value_error" and isinstance(fault["input"], (Mapping, BaseModel))
         found = "" if of_fields else f"found {fault['input']!r}; "

@@ -16,10 +16,13 @@ from models.common.contract import (
     WorkloadConfig,
     World,
 )
+from models.common.errors import ConfigError
 from models.relay.data_config import Length, ProblemsData, TaskLengths
 from models.relay.labels_config import FilterConfig, ReadingConfig
 from models.relay.network_config import MixConfig, NetworkConfig, OptimizerConfig, Share
 from models.relay.study_config import StudyConfig
+from models.relay.tasks.user import UserTask
+from models.relay.validation import require_sound, shows_boards, tells_last_rounds
 
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 TaskWeights = dict[str, Annotated[float, Field(gt=0.0, le=1000.0)]]
@@ -54,7 +57,7 @@ class TeacherConfig(TrainingConfig):
     )
     board: bool = Field(
         default=False,
-        description="beside the round, the problem is shown as the task's board has it; right aligned only",
+        description="beside the round, the problem is shown as the task's board has it; not labelled ones (iterated)",
     )
     curriculum_loss: NonNegativeFloat | None = Field(
         default=None, le=100.0, description="below it one more round is unrolled; None unrolls all from the first step"
@@ -271,20 +274,60 @@ class RelayConfig(WorkloadConfig):
     @model_validator(mode="after")
     def _tasks_that_are_named_are_there(self) -> Self:
         lengths = {each.task.name: each.label_lengths for each in self.data.tasks}
-        stages = {"teacher": self.teacher, "student": self.student, "fine_tuning": self.fine_tuning}
-        for stage, config in stages.items():
+        for stage in ("teacher", "student", "fine_tuning", "control"):
+            config: TrainingConfig = getattr(self, stage)
             _known_tasks(f"{stage}.task_weights", config.task_weights, lengths)
         if isinstance(self.fine_tuning.new_share, dict):
             _known_tasks("fine_tuning.new_share", self.fine_tuning.new_share, lengths)
         _known_tasks("labels.lengths", self.labels.lengths, lengths)
         _known_tasks("labels.problems", self.labels.problems, lengths)
-        for task, counts in self.labels.problems.items():
-            wanted = self.labels.lengths.get(task, lengths[task])
-            if len(counts) != len(wanted):
-                raise ValueError(
-                    f"labels.problems of {task}: {len(counts)} numbers for {len(wanted)} lengths; one each"
-                )
         return self
+
+    @model_validator(mode="after")
+    def _labels_are_for_fine_tuning_alone(self) -> Self:
+        shares = {
+            "teacher.label_share": self.teacher.label_share > 0,
+            "student.new_share": self.student.reads_labels,
+            "control.new_share": self.control.reads_labels,
+        }
+        if wrong := [field for field, reads_labels in shares.items() if reads_labels]:
+            raise ValueError(
+                f"{', '.join(wrong)}: only fine_tuning is given labels; take 0 (study.arms=iterated trains a teacher on "
+                "labels of its own)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _labels_can_be_made(self) -> Self:
+        from models.relay.labels import problems_of, require_voters  # here, since they read configs themselves
+        from models.relay.problems import Problems
+
+        if self.labels.source == "student":
+            raise ValueError(
+                "labels.source=student: the pipeline's labels are the teacher's, or the solver's; a student's own are "
+                "study.arms=self_answer and self_vote"
+            )
+        require_voters(self.labels, teachers=1)
+        if not problems_of(self.labels, Problems(self.data, {})):
+            raise ValueError("labels.lengths leaves nothing to label; name some lengths, or leave it out")
+        return self
+
+    def check_here(self) -> None:
+        """Raises ConfigError where a user's task is not sound, or tasks lack what the teacher is to show or tell."""
+        for each in self.data.tasks:
+            if isinstance(each.task, UserTask):
+                require_sound(each.task, each.lengths)
+        names = ", ".join(each.task.name for each in self.data.tasks)
+        if self.teacher.board and not any(shows_boards(each.task, each.lengths[0]) for each in self.data.tasks):
+            raise ConfigError(f"teacher.board=true, and {names} has no board\nfits: teacher.board=false")
+        if self.labels.reading.halting != "last_round":
+            return
+        for each in self.data.tasks:
+            if not tells_last_rounds(each.task, each.lengths[0]):
+                raise ConfigError(
+                    f"labels.reading.halting=last_round, and a round of {each.task.name} does not tell whether it is "
+                    "the last one\nfits: labels.reading.halting=given, labels.reading.halting=confidence"
+                )
 
 
 def _known_tasks(field: str, named: Mapping[str, Any], tasks: Mapping[str, Any]) -> None:

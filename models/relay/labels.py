@@ -57,13 +57,15 @@ def shards(config: LabelsConfig, inputs: Mapping[str, Path]) -> list[dict[str, A
 def problems_of(config: LabelsConfig, problems: Problems) -> dict[Group, int]:
     """How many problems of each group are labelled (table 3).
 
-    Raises ConfigError for a length that is not for labels, or where numbers and lengths are not as many.
+    Raises ConfigError for a length twice, or not for labels, or where numbers and lengths are not as many.
     """
     counts: dict[Group, int] = {}
     for each in problems.data.tasks:
         name = each.task.name
         lengths = config.lengths.get(name, each.label_lengths)
         of_each = config.problems.get(name, (config.problems_per_length,) * len(lengths))
+        if len(set(lengths)) < len(lengths):
+            raise ConfigError(f"labels.lengths of {name}: {_listed(lengths)}\nfits: each length once")
         if strange := set(lengths) - set(each.label_lengths):
             raise ConfigError(
                 f"labels of {name} at {_listed(strange)}, which the data does not have for labels\n"
@@ -279,9 +281,13 @@ def _require_that_it_can_judge(config: LabelsConfig, inputs: Mapping[str, Path])
         )
     if misfit := config.filters.misfit(config.source):
         raise ConfigError(misfit)
+    require_voters(config, len(_teachers(inputs)))
+
+
+def require_voters(config: LabelsConfig, teachers: int) -> None:
+    """Raises ConfigError where there are more voters than teachers, and no dropout by which they could differ."""
     if config.source != "teacher" or "votes" not in config.filters.kept or config.filters.vote_dropout:
         return
-    teachers = len(_teachers(inputs))
     if config.filters.voters > teachers:
         raise ConfigError(
             f"{config.filters.voters} voters, but {teachers} teacher{'s' * (teachers > 1)} without dropout, who would "

@@ -19,6 +19,7 @@ from models.relay.config import StudentOnData, TeacherConfig, TeacherOnData
 from models.relay.mixing import buckets_of, draw_groups
 from models.relay.network_config import NetworkConfig
 from models.relay.problems import Group, Problems
+from models.relay.rounds import least_width
 from models.relay.task import Task
 
 _BATCHES = 16  # that are drawn to find a large one
@@ -37,7 +38,7 @@ def teacher_bytes(stage: TeacherOnData, group: WorkerGroup) -> int:
         for rows in buckets_of(widths_B, stage.mix.buckets, loops_B):
             loops = loops_B[rows[:: group.workers]]
             rows_T = [int((loops > t).sum()) for t in range(loops.max())]
-            width = int(widths_B[rows].max()) + stage.side_pads + stage.workspace
+            width = least_width(int(widths_B[rows].max()), stage) + stage.side_pads - 1
             largest = max(largest, teacher_activations(stage, vocabulary, rows_T, width, bytes_of_a_number(group)))
     parameters = teacher_parameters(stage, vocabulary)
     return trained_bytes(parameters, parameters, group) + largest
@@ -74,7 +75,7 @@ def teacher_activations(config: TeacherConfig, vocabulary: int, rows_T: list[int
 
     R * S * (layers * block + norm + gradient of the state) numbers, and a gradient inside of an MLP. Recomputed: of
     each iteration its state and the state's gradient, and the first iteration in full. Heads work on all positions
-    where all pads are supervised, else on about half of them.
+    where all pads are supervised or a board is shown, else on about half of them.
     """
     size, positions, first = config.network, sum(rows_T) * width, rows_T[0] * width
     iteration = size.layers * block_numbers(size, width) + (size.width if config.outer_norm else 0)
@@ -83,7 +84,7 @@ def teacher_activations(config: TeacherConfig, vocabulary: int, rows_T: list[int
         kept += positions * 2 * size.width + first * iteration
     else:
         kept += positions * (iteration + size.width)
-    supervised = positions if config.supervised_pads == "all" else positions // 2
+    supervised = positions if config.supervised_pads == "all" or config.board else positions // 2
     return kept * number + _head_bytes(size, vocabulary, supervised, number, normed=not config.outer_norm)
 
 

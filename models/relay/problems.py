@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from models.common.errors import DataError
 from models.relay.data_config import ProblemsData
+from models.relay.streams import TESTS
 from models.relay.task import Task, Tokens, stacked, widths_of
 from models.relay.tasks.user import UserTask
 from models.relay.vocabulary import Vocabulary
@@ -48,7 +49,7 @@ class Problems:
         held_out = {}
         for place, each in enumerate(data.tasks):
             for length in each.lengths:
-                rng = np.random.default_rng([data.seed, place, length])
+                rng = np.random.default_rng([data.seed, TESTS, length, place])
                 drawn = distinct(each.task.draw(rng, length, _CANDIDATES * data.tests_per_length))
                 count = min(data.tests_per_length, max(1, len(drawn) // _TEST_SHARE))
                 held_out[Group(each.task.name, length)] = drawn[rng.permutation(len(drawn))[:count]]

@@ -17,6 +17,7 @@ from models.relay.streams import TEACHER
 from models.relay.task import MARK, PAD, Tokens, flush_right, stacked, widened, widths_of
 
 IGNORED = -100  # what a cross entropy takes for no target
+UNKNOWN = np.iinfo(np.uint16).max  # on a board, where nobody but the solver could say what stands there
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Rounds:
 
     problems_BW: Tokens
     rounds_BTW: Tokens
-    boards_BTW: Tokens | None  # what stands in the places of the problem after each round; PAD where there is no board
+    boards_BTW: Tokens | None  # what stands in the places of the problem after each round; PAD for nothing, or UNKNOWN
     answers_BA: Tokens
     loops_B: Rows
     weight_B: NDArray[np.float32]  # of the task in the loss
@@ -92,7 +93,8 @@ def _block(
 ) -> Rounds:
     """Problems of one group: worked off by the solver within training, as they were labelled beyond."""
     task, vocabulary = problems.tasks[group.task], problems.vocabulary
-    if labels is not None and group in labels.groups:
+    labelled = labels is not None and group in labels.groups
+    if labels is not None and labelled:
         asked, chains = labels.draw(rng, group, count)
         worked = rounds_of_chains(task, chains, group.length)
         drawn = vocabulary.own(group.task, asked[:, asked.shape[1] - vocabulary.problem_width(asked.shape[1]) :])
@@ -102,7 +104,7 @@ def _block(
     return Rounds(
         problems_BW=asked,
         rounds_BTW=vocabulary.joint(group.task, worked.rounds_PTR),
-        boards_BTW=_boards(problems, group, drawn, asked) if config.board else None,
+        boards_BTW=_boards(problems, group, drawn, asked, labelled=labelled) if config.board else None,
         answers_BA=vocabulary.joint(group.task, worked.answers_PA),
         loops_B=np.full(count, problems.loops(group)),
         weight_B=np.full(count, config.task_weights.get(group.task, 1.0), np.float32),
@@ -137,6 +139,7 @@ def _batch(rounds: Rounds, config: TeacherConfig, rows: Rows, width: int, iterat
         free_BTS = (boards_BTS != PAD) & ~supervised_positions(targets_BTS, "last", config.alignment)
         targets_BTS = np.where(free_BTS, boards_BTS, targets_BTS)
         supervised_BTS |= free_BTS | (tokens_BS != PAD)[:, None]
+        supervised_BTS &= targets_BTS != UNKNOWN
     supervised_BTS &= (np.arange(iterations) < shown_B[:, None])[..., None]
     t_N, b_N, s_N = np.nonzero(supervised_BTS.transpose(1, 0, 2))
     positions_BT = supervised_BTS.sum(axis=2)
@@ -151,7 +154,8 @@ def _batch(rounds: Rounds, config: TeacherConfig, rows: Rows, width: int, iterat
         answer_at_B=before_T[shown_B - 1] + np.arange(len(rows)),
         # An answer that the iterations do not reach yet teaches nothing.
         answers_BA=np.where((answers_BA == PAD) | unreached_B[:, None], IGNORED, answers_BA),
-        answer_weight_B=(share_B / widths_of(rounds.answers_BA[rows])).astype(np.float32),
+        # A label may lack an answer, which then has no target either.
+        answer_weight_B=(share_B / np.maximum(1, widths_of(rounds.answers_BA[rows]))).astype(np.float32),
         picked_N=(before_T[t_N] + b_N) * width + s_N,
         targets_N=targets_BTS[b_N, t_N, s_N].astype(np.int64),
         weight_N=(share_B[b_N] / (shown_B[b_N] * positions_BT[b_N, t_N])).astype(np.float32),
@@ -194,12 +198,17 @@ def beside_rounds(boards_BTW: Tokens, widths_B: Rows, width: int, config: Teache
     return np.where(on_it_BS[:, None], moved_BTS, PAD).astype(np.uint16)
 
 
-def _boards(problems: Problems, group: Group, problems_PL: Tokens, asked_PL: Tokens) -> Tokens:
-    """The boards of these problems as the network is to show them, or empty ones; a task's token stays where it is."""
+def _boards(problems: Problems, group: Group, problems_PL: Tokens, asked_PL: Tokens, *, labelled: bool) -> Tokens:
+    """The boards of these problems as the network is to show them, or empty ones; a task's token stays where it is.
+
+    Those of labelled problems are unknown: a task may need its solver for them, as `LongestIncreasing` does.
+    """
     boards_PTL = problems.tasks[group.task].boards(problems_PL, group.length)
     loops = problems.loops(group)
     if boards_PTL is None:
         return np.zeros((len(asked_PL), loops, asked_PL.shape[1]), np.uint16)
+    if labelled:
+        return np.full((len(asked_PL), loops, asked_PL.shape[1]), UNKNOWN, np.uint16)
     flat = problems.vocabulary.asked(group.task, boards_PTL.reshape(-1, boards_PTL.shape[2]))
     return flat.reshape(len(asked_PL), loops, -1)
 

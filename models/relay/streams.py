@@ -1,3 +1,3 @@
-"""What a random stream is for, so that no two stages share one."""
+"""What a random stream is for, so that no two uses share one."""
 
-TEACHER, STUDENT, CONTINUED, LABELS, VOTES = 1, 2, 3, 4, 5
+TESTS, TEACHER, STUDENT, CONTINUED, LABELS, VOTES = range(6)

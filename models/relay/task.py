@@ -141,10 +141,10 @@ def closed_up(tokens_PW: Tokens) -> Tokens:
 
 
 def flush_right(tokens_PW: Tokens, width: int) -> Tokens:
-    """Rows with PAD on their right, moved to the right end of this width."""
-    widths_P = widths_of(tokens_PW)
+    """Rows with PAD on their right, moved to the right end of this width; of wider ones the last tokens stay."""
+    widths_P, column_W = widths_of(tokens_PW), np.arange(tokens_PW.shape[1])
     moved_PW = np.zeros((len(tokens_PW), width), np.uint16)
-    row_N, column_N = np.nonzero(np.arange(tokens_PW.shape[1]) < widths_P[:, None])
+    row_N, column_N = np.nonzero((column_W < widths_P[:, None]) & (column_W >= widths_P[:, None] - width))
     moved_PW[row_N, column_N + width - widths_P[row_N]] = tokens_PW[row_N, column_N]
     return moved_PW
 

@@ -59,6 +59,16 @@ def check_task(
     return faults
 
 
+def shows_boards(task: Task, length: int) -> bool:
+    """Whether a teacher can be asked to show boards of its problems."""
+    return task.boards(task.draw(np.random.default_rng(0), length, 1), length) is not None
+
+
+def tells_last_rounds(task: Task, length: int) -> bool:
+    """Whether a round of the task says by itself that it is the last one."""
+    return task.is_last(task.draw(np.random.default_rng(0), length, 1)) is not None
+
+
 def _of_names(task: Task) -> Iterator[str]:
     if not re.fullmatch(r"[a-z0-9_]+", task.name):
         yield f"name is '{task.name}'; files are named after it: use a to z, 0 to 9 and _"

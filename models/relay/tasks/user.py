@@ -32,6 +32,9 @@ class UserTask(Task):
     class_name: str = Field(pattern=r"^[A-Za-z_]\w*$", description="a subclass of Task or TaskInWords in it")
     settings: dict[str, JsonValue] = Field(default={}, description="what the class's own fields are set to")
 
+    def __hash__(self) -> int:  # the one that pydantic makes fails at the settings, which are a dict
+        return hash((self.source, self.class_name, json.dumps(self.settings, sort_keys=True)))
+
     @property
     def task(self) -> Task:
         """The user's own object."""

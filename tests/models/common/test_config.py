@@ -1,7 +1,9 @@
 """Configs: frozen, validated at every change, and refused with the field, what was found and what fits."""
 
+from typing import Annotated
+
 import pytest
-from pydantic import Field, ValidationError
+from pydantic import Field, PositiveInt, ValidationError
 
 from models.common.config import Config, unknown
 from models.common.errors import ConfigError
@@ -45,6 +47,20 @@ def test_a_change_is_a_new_config() -> None:
 def test_a_change_that_does_not_fit_is_refused(path: str, value: object, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         Outer().with_overrides({path: value})
+
+
+def test_a_list_with_a_wrong_item_is_not_called_too_short() -> None:
+    class Lengths(Config):
+        lengths: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (1,)
+
+    def told(lengths: list[int]) -> list[str]:
+        with pytest.raises(ConfigError) as refused:
+            Lengths().but(lengths=lengths)
+        return str(refused.value).splitlines()[1:]
+
+    assert len(told([0])) == 1
+    assert told([0])[0].startswith("lengths.0: found 0; ")
+    assert told([])[0].startswith("lengths: found []; ")
 
 
 def test_equal_configs_have_equal_fingerprints() -> None:

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from models.common import workloads
 from models.common.config import Config
-from models.common.contract import MapConfig, StageConfig
+from models.common.contract import MapConfig, StageConfig, WorkerGroup
 from models.common.errors import ConfigError
 from models.common.report import Report
 from models.relay.chains import Labels
@@ -47,7 +47,15 @@ def test_every_field_that_is_a_number_has_bounds():
         ({"control.network.layers": 2}, "same one"),
         ({"control.max_steps": 31}, "compared"),
         ({"teacher.task_weights": {"arithmetics": 2.0}}, "did you mean 'arithmetic'"),
-        ({"labels.problems": {"arithmetic": [1, 2]}}, "2 numbers for 1 lengths"),
+        ({"control.task_weights": {"arithmetics": 2.0}}, "did you mean 'arithmetic'"),
+        ({"teacher.label_share": 0.5}, "teacher.label_share: only fine_tuning is given labels"),
+        ({"student.new_share": 0.5, "control.new_share": {"arithmetic": 0.5}}, "student.new_share, control.new_share"),
+        ({"labels.problems": {"arithmetic": [1, 2]}}, "2 numbers of problems for 1 lengths"),
+        ({"labels.lengths": {"arithmetic": [2]}}, "does not have for labels\nfits: 3"),
+        ({"labels.lengths": {"arithmetic": [3, 3]}}, "each length once"),
+        ({"labels.lengths": {"arithmetic": []}}, "nothing to label"),
+        ({"labels.source": "student"}, "study.arms=self_answer"),
+        ({"labels.filters.kept": ["votes"], "labels.filters.vote_dropout": 0.0}, "5 voters, but 1 teacher without"),
         ({"labels.source": "solver", "labels.filters.kept": ["votes"]}, "solver"),
         ({"labels.reading.halting": "confidence", "labels.reading.more_loops": 1}, "more_loops"),
         ({"teacher.alignment": "left", "teacher.workspace": 3}, "alignment=right"),
@@ -58,6 +66,32 @@ def test_every_field_that_is_a_number_has_bounds():
 def test_settings_that_do_not_go_together_are_refused(changes: dict, told: str):
     with pytest.raises(ConfigError, match=told):
         tiny().with_overrides(changes)
+
+
+def refused_here(changes: dict) -> str:
+    with pytest.raises(ConfigError) as refused:
+        tiny().with_overrides(changes).check_here()
+    return str(refused.value)
+
+
+def test_what_the_tasks_lack_is_refused_before_a_run_begins():
+    assert "arithmetic has no board" in refused_here({"teacher.board": True})
+    parity = [{"task": {"kind": "parity"}, "train_lengths": [2], "label_lengths": [3]}]
+    told = refused_here({"data.tasks": parity, "labels.reading.halting": "last_round"})
+    assert "a round of parity does not tell" in told
+
+
+def test_a_users_task_is_checked_before_a_run_begins(tmp_path: Path):
+    def of(text: str) -> dict:
+        (tmp_path / "mine.py").write_text(text)
+        return {"data.tasks": [{**tiny().data.tasks[0].model_dump(), "task": mine}]}
+
+    mine = {"kind": "user", "source": tmp_path / "mine.py", "class_name": "Largest"}
+    sound = LARGEST.read_text()
+    config = tiny().with_overrides(of(sound))
+    config.check_here()
+    assert all(stage.bytes_per_worker(WorkerGroup(1)) > 0 for stage in config.trained_stages().values())
+    assert "and loops(1) is 2" in refused_here(of(sound.replace("return length", "return length + 1")))
 
 
 @pytest.mark.parametrize("stage", ["teacher", "student", "fine_tuning", "control"])

@@ -5,11 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.relay.chains import Labels, with_chain
 from models.relay.config import TeacherConfig
+from models.relay.data_config import ProblemsData, TaskLengths
 from models.relay.network_config import MixConfig
 from models.relay.problems import Problems
 from models.relay.rounds import IGNORED, Rounds, RoundsBatch, draw_rounds, rounds_batches, stand, supervised_positions
-from models.relay.task import PAD, Tokens
+from models.relay.task import EOS, PAD, Tokens
+from models.relay.tasks.increasing import LongestIncreasing
 
 MIXED = TeacherConfig(batch_size=24, mix=MixConfig(draws=6, buckets=3), side_pads=3)
 ALL = 1000
@@ -113,6 +116,42 @@ def test_ranks_share_the_global_batch_and_go_round_equally_often(size: int, mixe
         rows = sorted(row.tobytes() for part in parts for row in part.tokens_BS)
         assert rows == sorted(row.tobytes() for row in batch.tokens_BS)
         assert sum(part.weight_N.sum() for part in parts) / size == pytest.approx(batch.weight_N.sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("pads", ["last", "all"])
+def test_labelled_problems_are_shown_without_the_boards_that_the_solver_would_draw(pads: str, tmp_path: Path, world_of):
+    task = LongestIncreasing(values=5, fold=2, runs=0, own_tokens=True)
+    lengths = TaskLengths(task=task, train_lengths=(2,), label_lengths=(8,), untouched_lengths=())
+    problems = Problems.choose(ProblemsData(tasks=(lengths,), tests_per_length=8))
+    [group] = problems.label
+    drawn = problems.draw(np.random.default_rng(0), group, 16)
+    ones = np.tile(np.append(task.read("1 1 <sep> " * 4 + "1"), np.uint16(EOS)), (16, 1))
+    labels = Labels({group: with_chain(problems, group, drawn, ones)}, problems.vocabulary)
+    config = TeacherConfig(batch_size=8, board=True, alignment="left", supervised_pads=pads, label_share=1.0)
+    rounds, rng = draw_rounds(problems, config, seed=0, step=0, labels=labels)
+    [batch] = rounds_batches(rounds, config, ALL, rng, world_of({}))
+    assert set(batch.targets_N.tolist()) == {PAD, task.token("1"), task.token("<sep>")}, "the counts that labels have"
+    places = batch.picked_N % batch.tokens_BS.shape[1]
+    beyond = [10] if pads == "all" else []  # the PAD that ends the row; problems have 9 tokens behind the first place
+    assert sorted(set(places.tolist())) == [*([0] if pads == "all" else []), 1, 2, 3, 4, *beyond]
+
+
+@pytest.mark.parametrize("alignment", ["right", "left"])
+def test_labels_without_round_ends_or_answers_can_be_trained_on(alignment: str, problems: Problems, world_of):
+    group, task = problems.label[-1], problems.tasks["arithmetic"]
+    drawn = problems.draw(np.random.default_rng(0), group, 16)
+    endless = problems.solutions(group, drawn)
+    endless[endless == task.token("=")] = task.token("+")
+    endless[8:] = PAD
+    endless[8:, 0] = EOS
+    labels = Labels({group: with_chain(problems, group, drawn, endless)}, problems.vocabulary)
+    config = TeacherConfig(batch_size=32, alignment=alignment, label_share=1.0)
+    rounds, rng = draw_rounds(problems, config, seed=0, step=0, labels=labels)
+    [batch] = rounds_batches(rounds, config, ALL, rng, world_of({}))
+    assert np.isfinite(batch.answer_weight_B).all()
+    assert np.isfinite(batch.weight_N).all()
+    unanswered = (batch.answers_BA == IGNORED).all(axis=1)
+    assert 0 < unanswered.sum() < len(unanswered)
 
 
 def test_a_batch_depends_on_seed_and_step_alone(mixed: Problems):

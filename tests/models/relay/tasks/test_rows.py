@@ -41,6 +41,7 @@ def test_rows_close_up_and_move_to_either_side():
     gaps = rows([PAD, 4, PAD, 5], [6, PAD, PAD, PAD], [PAD, PAD, PAD, PAD])
     assert closed_up(gaps).tolist() == [[4, 5], [6, PAD], [PAD, PAD]]
     assert flush_right(rows([4, 5, PAD], [6, PAD, PAD]), 4).tolist() == [[PAD, PAD, 4, 5], [PAD, PAD, PAD, 6]]
+    assert flush_right(rows([4, 5, 6, 7, 8], [9, PAD, PAD, PAD, PAD]), 2).tolist() == [[7, 8], [PAD, 9]]
     assert widths_of(gaps).tolist() == [4, 1, 0]
     assert stacked([rows([1]), rows([2, 3])]).tolist() == [[1, PAD], [2, 3]]
 
