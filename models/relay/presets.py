@@ -55,10 +55,10 @@ def laptop() -> RelayConfig:
     return RelayConfig(
         data=ProblemsData(),
         teacher=TeacherConfig(
-            max_steps=3000,
+            max_steps=4500,
             batch_size=64,
             network=network.but(positions="rope+alibi", rope_base=100.0, alibi_slopes=(8.0, 4.0, 2.0, 1.0)),
-            optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=45, decay_steps=2955),
+            optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=45, decay_steps=4455),
             outer_norm=True,
             tied_head=True,
             supervised_pads="all",
@@ -94,6 +94,8 @@ def laptop_edit_distance() -> RelayConfig:
     return laptop().with_overrides(
         {
             "data.tasks": [lengths.model_dump()],
+            "teacher.max_steps": 3000,
+            "teacher.optimizer.decay_steps": 2955,
             "teacher.network.layers": 3,
             "teacher.network.rope_base": 10_000.0,
             "teacher.network.alibi_slopes": (8.0, 8.0, 4.0, 0.0),
@@ -118,6 +120,8 @@ def laptop_increasing() -> RelayConfig:
     return base.with_overrides(
         {
             "data.tasks": [lengths.model_dump()],
+            "teacher.max_steps": 3000,
+            "teacher.optimizer.decay_steps": 2955,
             "teacher.network.alibi_slopes": (2.0, 1.0, 0.5, 0.25),
             "teacher.optimizer.learning_rate": 2e-3,
             "teacher.alignment": "left",
