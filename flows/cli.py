@@ -69,7 +69,7 @@ def _leave(error: OrchardError) -> NoReturn:
 
 @app.command(
     epilog="Examples:\n\n  orchard run relay --preset tiny\n\n"
-    "  orchard run relay --set teacher.max_steps=2000 --set fine_tuning.learning_rate=0.001\n\n"
+    "  orchard run relay --set teacher.max_steps=2000 --set teacher.optimizer.learning_rate=0.001\n\n"
     "  orchard run relay --run-key relay-laptop-0-20261121-093000-1f2e     (go on with a run that was stopped)\n\n"
     "  RAY_ADDRESS=http://head:8265 orchard run relay --cluster node-8"
 )

@@ -125,7 +125,7 @@ def iterated(pipeline: Pipeline, folder: Path) -> TrainedArm:
     At last the student is fine-tuned on all these labels, for as many steps as RELAY's.
     """
     config, teacher = pipeline.config, pipeline.stages["teacher"]
-    phases = phases_of(config.labels.but(source="teacher"), config.data, config.study.phases)
+    phases = phases_of(config.labels.but(source="teacher"), pipeline.read_problems().data, config.study.phases)
     made: dict[int, Path] = {}
     for phase, part in enumerate(phases):
         new = pipeline.label(part, folder / f"labels_{phase}", teacher=teacher)
@@ -202,7 +202,7 @@ def _self_training(pipeline: Pipeline, folder: Path, kept: tuple[str, ...]) -> T
     """
     config, student = pipeline.config, pipeline.stages["student_before"]
     labels = config.labels.with_overrides({"source": "student", "filters.kept": kept})
-    phases = phases_of(labels, config.data, config.study.phases)
+    phases = phases_of(labels, pipeline.read_problems().data, config.study.phases)
     made: dict[int, Path] = {}
     steps, stopped = 0, ""
     for phase, (part, share) in enumerate(zip(phases, _shares(config.fine_tuning.max_steps, len(phases)), strict=True)):

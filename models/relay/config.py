@@ -177,7 +177,6 @@ class LabelsConfig(MapConfig):
 class StudyStage(MapConfig):
     """The pipeline again at further seeds, and the arms beside it, each seed in one process."""
 
-    data: ProblemsData
     teacher: TeacherConfig
     student: StudentConfig
     labels: LabelsConfig
@@ -265,13 +264,6 @@ class RelayConfig(WorkloadConfig):
         return self
 
     @model_validator(mode="after")
-    def _control_trains_as_long(self) -> Self:
-        new, old = self.fine_tuning, self.control
-        if (new.max_steps, new.batch_size, new.mix) != (old.max_steps, old.batch_size, old.mix):
-            raise ValueError("control takes steps, batch_size and mix of fine_tuning, or the two cannot be compared")
-        return self
-
-    @model_validator(mode="after")
     def _tasks_that_are_named_are_there(self) -> Self:
         lengths = {each.task.name: each.label_lengths for each in self.data.tasks}
         for stage in ("teacher", "student", "fine_tuning", "control"):
@@ -284,6 +276,16 @@ class RelayConfig(WorkloadConfig):
         return self
 
     @model_validator(mode="after")
+    def _control_trains_alike(self) -> Self:
+        new = self.fine_tuning.model_dump(exclude={"new_share"})
+        old = self.control.model_dump(exclude={"new_share"})
+        if differ := [name for name in new if new[name] != old[name]]:
+            raise ValueError(
+                f"control and fine_tuning differ in {', '.join(differ)}, and could not be compared; give both the same"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _labels_are_for_fine_tuning_alone(self) -> Self:
         shares = {
             "teacher.label_share": self.teacher.label_share > 0,
@@ -292,8 +294,8 @@ class RelayConfig(WorkloadConfig):
         }
         if wrong := [field for field, reads_labels in shares.items() if reads_labels]:
             raise ValueError(
-                f"{', '.join(wrong)}: only fine_tuning is given labels; take 0 (study.arms=iterated trains a teacher on "
-                "labels of its own)"
+                f"{', '.join(wrong)}: only fine_tuning is given labels; take 0 "
+                "(study.arms=iterated trains a teacher on labels of its own)"
             )
         return self
 

@@ -17,11 +17,13 @@ from models.common.report import Curve
 from models.relay.config import EvaluationConfig
 from models.relay.labels import read_filter_accuracy, read_label_accuracy
 from models.relay.labels_config import ReadingConfig
+from models.relay.network import read_student, read_teacher
 from models.relay.problems import Group, Problems
+from models.relay.reading import read_problems
 from models.relay.reports.findings import GIVEN, MODELS, TRAINED, Found, LabelCounts, rule_name
 from models.relay.reports.report import make_report
 from models.relay.reports.scores import KINDS, Score, score
-from models.relay.study import Study
+from models.relay.study import Study, chains_of_student
 from models.relay.task import Tokens
 
 SCORES_FILE = "scores.csv"
@@ -65,19 +67,16 @@ def _other_readings(config: EvaluationConfig, problems: Problems, group: Group) 
 
 def process(config: EvaluationConfig, shard: dict[str, Any], world: World) -> Part:
     """What the model writes after each test problem of the shard's group, greedily and on its own."""
-    from models.relay.decoding import room, write_chains  # here: the rest of this file needs no torch
-    from models.relay.network import read_student, read_teacher
-    from models.relay.reading import read_problems
-
     problems = Problems.read(world.inputs["problems"])
     group = Group(shard["task"], shard["length"])
-    tests_PL, folder = problems.tests(group), world.inputs[shard["model"]]
+    folder = world.inputs[shard["model"]]
     if shard["model"] == "teacher":
         teacher = read_teacher(folder, len(problems.vocabulary), world.device)
-        reading = read_problems(teacher, problems, group, tests_PL, ReadingConfig.model_validate(shard["reading"]))
+        rule = ReadingConfig.model_validate(shard["reading"])
+        reading = read_problems(teacher, problems, group, problems.tests(group), rule)
         return Part(reading.written(problems.tasks[group.task]), reading.loops_P)
     student = read_student(folder, len(problems.vocabulary), world.device)
-    return Part(write_chains(student, problems, group, tests_PL, most=room(problems, group)).written_PW)
+    return Part(chains_of_student(student, problems, group))
 
 
 def collect(config: EvaluationConfig, parts: Sequence[Part], inputs: Mapping[str, Path], folder: Path) -> None:

@@ -40,10 +40,10 @@ Counts = dict[str, int]
 def shards(config: LabelsConfig, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
     """Pieces of at most `shard_size` problems, those with the most tokens first.
 
-    Raises ConfigError where lengths, filters or inputs do not go together.
+    Raises ConfigError where lengths, voters or inputs do not go together.
     """
     problems = Problems.read(inputs["problems"])
-    _require_that_it_can_judge(config, inputs)
+    _require_writers(config, inputs)
     counts = problems_of(config, problems)
     longest_first = sorted(counts, key=lambda group: (-problems.loops(group) * problems.tests(group).shape[1], group))
     return [
@@ -274,13 +274,11 @@ def _teachers(inputs: Mapping[str, Path]) -> list[str]:
     return ["teacher", *sorted(name for name in inputs if name.startswith("voter_"))]
 
 
-def _require_that_it_can_judge(config: LabelsConfig, inputs: Mapping[str, Path]) -> None:
+def _require_writers(config: LabelsConfig, inputs: Mapping[str, Path]) -> None:
     if config.source != "solver" and config.source not in inputs:
         raise ConfigError(
             f"labels of the {config.source}, but the stage was given none\ngive it as input '{config.source}'"
         )
-    if misfit := config.filters.misfit(config.source):
-        raise ConfigError(misfit)
     require_voters(config, len(_teachers(inputs)))
 
 

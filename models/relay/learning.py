@@ -43,7 +43,8 @@ def seed_dropout(dropout: float, stream: int, step: int, world: World) -> None:
     Nothing else in a step is drawn by torch.
     """
     if dropout:
-        seeds = np.random.SeedSequence([world.seed, stream, step, world.rank]).generate_state(1, np.uint64)
+        # From 1 on: numpy takes a 0 at the end for nothing, which would be the stream that draws the batch.
+        seeds = np.random.SeedSequence([world.seed, stream, step, 1 + world.rank]).generate_state(1, np.uint64)
         torch.manual_seed(int(seeds[0] >> 1))
 
 

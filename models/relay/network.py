@@ -63,7 +63,7 @@ class LoopedTransformer(nn.Module):
             e_BSD = self._advance(e_BSD[:rows], e_0[:rows], where)
             states.append(e_BSD)
         e_RSD = torch.cat(states)
-        e_BAD = e_RSD[answer_at_B][:, self._answer_places(answer_width)]
+        e_BAD = e_RSD[:, self._answer_places(answer_width)][answer_at_B]
         e_ND = e_RSD if picked_N is None else e_RSD.flatten(0, 1)[picked_N]
         return self._rounds(self._shown(e_ND)), self.answer_head(self._shown(e_BAD))
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +21,7 @@ from models.relay.comparison import ArmResult, Outcomes, Seed
 from models.relay.config import StudyStage
 from models.relay.decoding import room, write_chains
 from models.relay.labels import write_labels
-from models.relay.network import read_student, read_teacher
+from models.relay.network import Decoder, read_student, read_teacher
 from models.relay.problems import Group, Problems
 from models.relay.reading import read_problems
 from models.relay.reports.scores import hits, key_to
@@ -81,7 +81,8 @@ def trained_stages(config: StudyStage, number: int, world: World, folder: Path) 
     """
     problems = {"problems": folder / "problems"}
     problems["problems"].mkdir()
-    config.data.but(seed=config.data.seed + number).prepare(problems["problems"])
+    data = Problems.read(world.inputs["problems"]).data
+    data.but(seed=data.seed + number).prepare(problems["problems"])
     stages = dict(problems)
     stages["teacher"] = train_in_process(config.teacher, world, folder / "teacher", problems).folder
     before = train_in_process(config.student, world, folder / "student_before", problems).folder
@@ -136,20 +137,24 @@ def outcomes_of_student(problems: Problems, folder: Path, world: World) -> dict[
     network = read_student(folder, len(problems.vocabulary), world.device)
     outcomes = {}
     for group in problems.groups:
-        written_PW = stacked(
-            [
-                write_chains(network, problems, group, tests_PL, most=room(problems, group)).written_PW
-                for tests_PL in _at_once(problems.tests(group))
-            ]
-        )
+        written_PW = chains_of_student(network, problems, group)
         answers_PA = written_answers(written_PW, problems.tasks[group.task].answer_width(group.length))
         outcomes[group] = outcomes_of(problems, group, answers_PA, written_PW)
     return outcomes
 
 
-def _at_once(tests_PL: Tokens) -> Iterator[Tokens]:
-    """As many at a time as keys and values of long chains leave room for."""
-    yield from (tests_PL[first : first + _TESTS_AT_ONCE] for first in range(0, len(tests_PL), _TESTS_AT_ONCE))
+def chains_of_student(network: Decoder, problems: Problems, group: Group) -> Tokens:
+    """What a student writes after a group's test problems (P, W).
+
+    As many at a time as keys and values of long chains leave room for.
+    """
+    tests_PL, most = problems.tests(group), room(problems, group)
+    return stacked(
+        [
+            write_chains(network, problems, group, tests_PL[first : first + _TESTS_AT_ONCE], most=most).written_PW
+            for first in range(0, len(tests_PL), _TESTS_AT_ONCE)
+        ]
+    )
 
 
 def outcomes_of(problems: Problems, group: Group, answers_PA: Tokens, written_PW: Tokens | None) -> Outcomes:

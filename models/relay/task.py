@@ -13,9 +13,8 @@ from models.common.config import Config
 
 PAD, EOS = 0, 1
 FIRST_SYMBOL = 2  # the token of a task's first symbol
-MARK = (
-    1  # so many PAD in front of what is aligned to the left: a network that counts distances only needs a first place
-)
+# So many PAD stand in front of what is aligned to the left: a network that counts distances only needs a first place.
+MARK = 1
 
 Tokens = NDArray[np.uint16]
 

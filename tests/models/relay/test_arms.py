@@ -34,10 +34,13 @@ FURTHER = StudentConfig(
 TASK = TaskLengths(task=Arithmetic(modulus=2), train_lengths=(1, 2), label_lengths=(3, 4, 5), untouched_lengths=())
 
 
+DATA = ProblemsData(tasks=(TASK,), tests_per_length=8)
+
+
 def stage_of(**study: object) -> StudyStage:
     """A study of so few steps that an arm takes a fraction of a second."""
     return RelayConfig(
-        data=ProblemsData(tasks=(TASK,), tests_per_length=8),
+        data=DATA,
         teacher=TeacherConfig(
             max_steps=8, batch_size=8, network=NETWORK, optimizer=FURTHER.optimizer, supervised_pads="all"
         ),
@@ -49,9 +52,17 @@ def stage_of(**study: object) -> StudyStage:
     ).study_stage
 
 
+def problems_of_run(folder: Path) -> Path:
+    """The prepared problems of the run that a study belongs to."""
+    problems = folder / "run"
+    problems.mkdir()
+    DATA.prepare(problems)
+    return problems
+
+
 @pytest.fixture
 def pipeline(tmp_path: Path, world_of: WorldOf) -> Pipeline:
-    config, world = stage_of(phases=2), world_of({})
+    config, world = stage_of(phases=2), world_of({"problems": problems_of_run(tmp_path)})
     return Pipeline(config, world, tmp_path, trained_stages(config, 0, world, tmp_path))
 
 

@@ -45,6 +45,7 @@ def test_every_field_that_is_a_number_has_bounds():
     ("changes", "told"),
     [
         ({"control.network.layers": 2}, "same one"),
+        ({"fine_tuning.optimizer.learning_rate": 1e-4}, "differ in optimizer"),
         ({"control.max_steps": 31}, "compared"),
         ({"teacher.task_weights": {"arithmetics": 2.0}}, "did you mean 'arithmetic'"),
         ({"control.task_weights": {"arithmetics": 2.0}}, "did you mean 'arithmetic'"),

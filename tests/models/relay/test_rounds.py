@@ -1,6 +1,7 @@
 """The teacher's batches against the rounds of their problems, cell by cell, and against loops written out by hand."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -119,7 +120,9 @@ def test_ranks_share_the_global_batch_and_go_round_equally_often(size: int, mixe
 
 
 @pytest.mark.parametrize("pads", ["last", "all"])
-def test_labelled_problems_are_shown_without_the_boards_that_the_solver_would_draw(pads: str, tmp_path: Path, world_of):
+def test_labelled_problems_are_shown_without_the_boards_that_a_solver_would_draw(
+    pads: Literal["last", "all"], world_of
+):
     task = LongestIncreasing(values=5, fold=2, runs=0, own_tokens=True)
     lengths = TaskLengths(task=task, train_lengths=(2,), label_lengths=(8,), untouched_lengths=())
     problems = Problems.choose(ProblemsData(tasks=(lengths,), tests_per_length=8))
@@ -137,7 +140,9 @@ def test_labelled_problems_are_shown_without_the_boards_that_the_solver_would_dr
 
 
 @pytest.mark.parametrize("alignment", ["right", "left"])
-def test_labels_without_round_ends_or_answers_can_be_trained_on(alignment: str, problems: Problems, world_of):
+def test_labels_without_round_ends_or_answers_can_be_trained_on(
+    alignment: Literal["right", "left"], problems: Problems, world_of
+):
     group, task = problems.label[-1], problems.tasks["arithmetic"]
     drawn = problems.draw(np.random.default_rng(0), group, 16)
     endless = problems.solutions(group, drawn)

@@ -9,7 +9,7 @@ import pytest
 
 from models.common.contract import World
 from models.relay.arms import NO_LABELS
-from models.relay.config import StudyStage
+from models.relay.config import RelayConfig, StudyStage
 from models.relay.decoding import room, write_chains
 from models.relay.network import read_student, read_teacher
 from models.relay.presets import tiny
@@ -32,18 +32,30 @@ WorldOf = Callable[..., World]
 ALWAYS = {"teacher", "student_before", "control", "relay"}
 
 
-def stage_of(**changes: object) -> StudyStage:
+def small() -> RelayConfig:
     few = {f"{stage}.max_steps": 3 for stage in ("teacher", "student", "fine_tuning", "control")}
-    smaller = {"data.tests_per_length": 6, "labels.problems_per_length": 8}
-    return tiny().with_overrides(few | smaller).study_stage.with_overrides(changes)
+    return tiny().with_overrides(few | {"data.tests_per_length": 6, "labels.problems_per_length": 8})
+
+
+def stage_of(**changes: object) -> StudyStage:
+    return small().study_stage.with_overrides(changes)
 
 
 @pytest.fixture
-def run(tmp_path: Path, world_of: WorldOf) -> World:
+def beside(tmp_path: Path, world_of: WorldOf) -> World:
+    """The world of a study that is given the run's problems alone."""
+    folder = tmp_path / "problems"
+    folder.mkdir()
+    small().data.prepare(folder)
+    return world_of({"problems": folder})
+
+
+@pytest.fixture
+def run(tmp_path: Path, world_of: WorldOf, beside: World) -> World:
     """The world of a study whose run has its own pipeline already."""
     folder = tmp_path / "run"
     folder.mkdir()
-    return world_of(trained_stages(stage_of(), 0, world_of({}), folder))
+    return world_of(trained_stages(stage_of(), 0, beside, folder))
 
 
 def test_the_runs_own_seed_is_always_there_and_comes_last() -> None:
@@ -105,29 +117,29 @@ def test_digits_say_which_are_right() -> None:
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_further_seed_has_tests_of_its_own(world_of: WorldOf, tmp_path: Path, number: int) -> None:
+def test_a_further_seed_has_tests_of_its_own(beside: World, tmp_path: Path, number: int) -> None:
     config = stage_of()
     for each in (0, number):
         (tmp_path / str(each)).mkdir()
-        trained_stages(config, each, world_of({}), tmp_path / str(each))
+        trained_stages(config, each, beside, tmp_path / str(each))
     own, further = (Problems.read(tmp_path / str(each) / "problems") for each in (0, number))
     assert further.data.seed == own.data.seed + number
     group = own.train[-1]
     assert own.tests(group).tolist() != further.tests(group).tolist()
 
 
-def test_a_further_seed_needs_nothing_of_the_run_and_is_the_same_each_time(world_of: WorldOf) -> None:
+def test_a_further_seed_needs_nothing_of_the_run_and_is_the_same_each_time(beside: World) -> None:
     config = stage_of(**{"study.arms": ("truth", "self_vote"), "study.phases": 1})
-    first, second = (process(config, {"number": 1}, world_of({})) for _ in range(2))
+    first, second = (process(config, {"number": 1}, beside) for _ in range(2))
     assert first == second
     assert set(first.arms) == ALWAYS | {"truth", "self_vote"}
-    other = process(config, {"number": 2}, world_of({}))
+    other = process(config, {"number": 2}, beside)
     assert other.as_json()["arms"] != first.as_json()["arms"]
 
 
-def test_a_seed_of_which_no_label_is_kept_goes_on_without_them(world_of: WorldOf) -> None:
+def test_a_seed_of_which_no_label_is_kept_goes_on_without_them(beside: World) -> None:
     changes = {"labels.filters.kept": ("confidence",), "labels.filters.least_confidence": 1.0}
-    seed = process(stage_of(**changes, **{"study.arms": ("equal_tokens", "truth")}), {"number": 1}, world_of({}))
+    seed = process(stage_of(**changes, **{"study.arms": ("equal_tokens", "truth")}), {"number": 1}, beside)
     assert seed.arms["relay"].stopped == seed.arms["equal_tokens"].stopped == NO_LABELS
     assert seed.arms["relay"].outcomes == seed.arms["student_before"].outcomes
     assert not seed.arms["truth"].stopped
