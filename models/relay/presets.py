@@ -44,7 +44,7 @@ def tiny() -> RelayConfig:
 
 
 def laptop() -> RelayConfig:
-    """The effect in about four minutes on two cores: sums modulo 7, trained on 1-5 operators, labelled at 6-8."""
+    """The effect in about seven minutes on two cores: sums modulo 7, trained on 1-5 operators, labelled at 6-8."""
     network = NetworkConfig(layers=2, width=64, heads=4, feed_forward_width=256)
     further = StudentConfig(
         max_steps=1000,
