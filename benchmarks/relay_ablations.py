@@ -10,7 +10,6 @@ what it already holds for the same task, steps, setting and seed is not trained 
 
 import argparse
 import json
-import math
 import multiprocessing
 import tempfile
 from collections.abc import Iterable
@@ -21,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import t as student_t
 
 from models.common import workloads
 from models.common.in_process import train_in_process
+from models.common.metrics import mean_interval
 from models.relay.config import RelayConfig, TeacherConfig
 from models.relay.network import LoopedTransformer, read_teacher
 from models.relay.problems import Group, Problems
@@ -35,7 +34,6 @@ from tests.fixtures.worlds import world_of
 Line = dict[str, Any]
 
 PARTS = ("within", "label", "beyond")
-CONFIDENCE = 0.95
 _ROPE: dict[str, Any] = {"network.positions": "rope", "network.alibi_slopes": ()}
 _PLAIN: dict[str, Any] = {"tied_head": False, "supervised_pads": "last", "curriculum_loss": None, "outer_norm": False}
 # A change that says what the preset has already makes no variant.
@@ -137,9 +135,8 @@ def interval(differences: list[float]) -> str:
         return ""
     if len(differences) == 1:
         return f"{differences[0]:+.1f}"
-    count = len(differences)
-    half = student_t.ppf((1 + CONFIDENCE) / 2, count - 1) * np.std(differences, ddof=1) / math.sqrt(count)
-    return f"{np.mean(differences):+.1f} ± {half:.1f}"
+    mean, _, high = mean_interval(differences)
+    return f"{mean:+.1f} ± {high - mean:.1f}"
 
 
 def main() -> None:

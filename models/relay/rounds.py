@@ -3,7 +3,7 @@
 # B rows of the batch   S positions   T rounds   W tokens of the widest   N supervised positions   A of an answer
 # R rows of all iterations: those of the first one, then those of the second, ..
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,12 +120,20 @@ def rounds_batches(
     for rows in buckets_of(rounds.widths_B, config.mix.buckets, rounds.loops_B):
         width = least_width(int(rounds.widths_B[rows].max()), config) + int(rng.integers(config.side_pads))
         iterations = min(unrolled, int(rounds.loops_B[rows].max()))
-        batch = _batch(rounds, config, rows[world.rank :: world.size], width, iterations, world.size)
-        batches.append(replace(batch, deep_N=batch.deep_N & (iterations == unrolled)))
+        mine = rows[world.rank :: world.size]
+        batches.append(_batch(rounds, config, mine, width, iterations, rounds.loops_B[mine] >= unrolled, world.size))
     return batches
 
 
-def _batch(rounds: Rounds, config: TeacherConfig, rows: Rows, width: int, iterations: int, ranks: int) -> RoundsBatch:
+def _batch(
+    rounds: Rounds,
+    config: TeacherConfig,
+    rows: Rows,
+    width: int,
+    iterations: int,
+    deep_B: NDArray[np.bool_],
+    ranks: int,
+) -> RoundsBatch:
     shown_B = np.minimum(rounds.loops_B[rows], iterations)
     # A rank whose rows are all done goes on with one of them: where weights are split, all ranks take part in each.
     rows_T = tuple(max(1, int((shown_B > t).sum())) for t in range(iterations))
@@ -159,7 +167,7 @@ def _batch(rounds: Rounds, config: TeacherConfig, rows: Rows, width: int, iterat
         picked_N=(before_T[t_N] + b_N) * width + s_N,
         targets_N=targets_BTS[b_N, t_N, s_N].astype(np.int64),
         weight_N=(share_B[b_N] / (shown_B[b_N] * positions_BT[b_N, t_N])).astype(np.float32),
-        deep_N=(rounds.loops_B[rows] >= iterations)[b_N],
+        deep_N=deep_B[b_N],
         filled=int((rounds.widths_B[rows] * shown_B).sum()),
     )
 
