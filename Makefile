@@ -7,14 +7,15 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
-TEST_SECONDS ?= 2400
+TEST_SECONDS ?= 4800
+TEST_WORKERS ?= 2
 BIN := .venv/bin
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 
 # flock: two makes at once in one checkout install one after the other.
 INSTALL := flock Makefile $(MAKE) --no-print-directory _install LOCKS
 
-.PHONY: help demo test lint format llm lock clean reset install _install _python _system
+.PHONY: help demo test drill lint format llm pictures lock clean reset install _browser _hosts _install _python _system
 
 help: ## this list
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -24,7 +25,8 @@ demo: install ## install, then run RELAY at its laptop preset: minutes on two co
 
 test: ## install what tests need on top, then run the tests; ARGS="-m 'not slow'" chooses
 	$(INSTALL)="requirements.lock requirements-test.lock"
-	$(BIN)/python -m pytest --session-timeout=$(TEST_SECONDS) $(ARGS)
+	$(MAKE) --no-print-directory _browser _hosts
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadscope --session-timeout=$(TEST_SECONDS) $(ARGS)
 
 lint: ## ruff and basedpyright: style, format, types
 	$(INSTALL)="requirements.lock requirements-test.lock"
@@ -42,6 +44,17 @@ install: ## .venv with what a run needs, and the orchard command in it
 
 llm: install ## what policies of Hugging Face need on top: transformers and peft, as locked for the tests
 	$(BIN)/python -m pip install $(PIP_FLAGS) -c requirements.lock -c requirements-test.lock --no-build-isolation -e '.[llm]'
+
+drill: ## play every fault on a cluster of hosts on this machine, as root: half an hour on two cores; ARGS="worker host"
+	$(INSTALL)=requirements.lock
+	$(MAKE) --no-print-directory _hosts
+	$(BIN)/orchard drill $(or $(ARGS),--all)
+
+pictures: ## make the pictures of docs/ anew, from those that the browser tests keep: minutes on two cores
+	$(INSTALL)="requirements.lock requirements-test.lock"
+	$(MAKE) --no-print-directory _browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/browser
+	$(BIN)/python -m docs.pictures
 
 lock: _python ## resolve the dependencies of pyproject.toml anew, into both locks
 	folder=$$(mktemp -d)
@@ -107,6 +120,23 @@ _python:
 	esac
 	"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null ||
 	    $(MAKE) --no-print-directory _system MISSING="the venv module of Python $$version" PACKAGE="python$$version-venv"
+
+# The browser that tests drive, and letters for it. Where it cannot be installed those tests skip, and say why.
+_browser:
+	fonts=$$(fc-list 2>/dev/null || true)
+	if command -v chromium >/dev/null && [ -n "$$fonts" ]; then exit 0; fi
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+	    $(MAKE) --no-print-directory _system MISSING=chromium PACKAGE="chromium fontconfig fonts-dejavu-core" ||
+	        echo "chromium cannot be installed; tests in a browser are left out" >&2
+	fi
+
+# Several hosts on one machine. Where their tools cannot be installed those tests skip, and say why.
+_hosts:
+	if command -v ip >/dev/null && command -v bridge >/dev/null; then exit 0; fi
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+	    $(MAKE) --no-print-directory _system MISSING=ip PACKAGE=iproute2 ||
+	        echo "ip cannot be installed; tests on several hosts are left out" >&2
+	fi
 
 # What only the system can bring: as root on Debian it is installed, else the command is told.
 _system:

@@ -1,23 +1,40 @@
 """BUSGen: a generator of breast ultrasound, adapted to a few lesions, makes the images that a diagnosis learns from."""
 
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from prefect import flow
 
+from tasks.cancelling import STOPPABLE
 from tasks.data import prepare
 from tasks.evaluation import evaluate, generate, require
-from tasks.forms import ClusterName, Overrides, RunKey, Seed, preset_field
+from tasks.forms import ClusterName, ConfigField, Overrides, RunKey, Seed, changes, preset_field
 from tasks.publishing import publish
 from tasks.runs import RunSummary, begin, name_of_run, summarise
 from tasks.training import train
 
+PretrainingSteps: TypeAlias = Annotated[
+    int | None, ConfigField("busgen", "pretraining.max_steps", "Pretraining: steps", "Updates of the generator")
+]
+Shots: TypeAlias = Annotated[int | None, ConfigField("busgen", "task.shots", "Adaptation: known lesions")]
+AdaptationSteps: TypeAlias = Annotated[
+    int | None,
+    ConfigField("busgen", "adaptation.max_steps", "Adaptation: steps", "Updates of the generator on the few lesions"),
+]
+GeneratedImages: TypeAlias = Annotated[int | None, ConfigField("busgen", "generation.images", "Generation: images")]
+LesionDraws: TypeAlias = Annotated[int | None, ConfigField("busgen", "study.draws", "Study: draws of the few lesions")]
 
-@flow(name="busgen", flow_run_name=name_of_run)
+
+@flow(name="busgen", flow_run_name=name_of_run, **STOPPABLE)
 def busgen(
     preset: Annotated[str, preset_field("busgen")] = "laptop",
     cluster: ClusterName = "laptop",
     seed: Seed = 0,
     run_key: RunKey = "",
+    pretraining_steps: PretrainingSteps = None,
+    shots: Shots = None,
+    adaptation_steps: AdaptationSteps = None,
+    generated_images: GeneratedImages = None,
+    lesion_draws: LesionDraws = None,
     overrides: Overrides = None,
 ) -> RunSummary:
     """Audited images -> optimal loss -> pretraining -> adaptation -> generated images -> diagnosis -> privacy.
@@ -26,10 +43,19 @@ def busgen(
         preset: Which images, and how large a generator.
         cluster: Where: the shape of the machines. Results do not depend on it.
         seed: Of weights, batches, noise, and which lesions are the few.
-        run_key: The run's name; empty makes one. The key of a run that was stopped goes on with it.
-        overrides: Fields of the preset to change, as in {"task.shots": 8, "generation.images": 400}.
+        run_key: Empty makes one, in place of the name above. That of a run that was stopped goes on with it.
+        overrides: Further fields of the preset to change, as in {"task.shots": 8, "generation.images": 400}.
     """
-    run, config = begin("busgen", preset, cluster, seed, run_key, overrides or {})
+    changed = changes(
+        busgen,
+        overrides,
+        pretraining_steps=pretraining_steps,
+        shots=shots,
+        adaptation_steps=adaptation_steps,
+        generated_images=generated_images,
+        lesion_draws=lesion_draws,
+    )
+    run, config = begin("busgen", preset, cluster, seed, run_key, changed)
     part, single = run.side_by_side(2), run.side_by_side(1 + config.study.draws)
 
     images = {"images": prepare.submit(run, config.data)}

@@ -10,22 +10,50 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from infra import artifacts_registry as registry
 from infra import git, manifests
-from infra.artifacts_dvc import directory_of, files_of, push, remote_of
-from infra.artifacts_registry import Draft
-from infra.artifacts_remote import Remote, remote_at, save
-from infra.artifacts_versions import NAME, Version, choose, find_run, head_file, read_file, read_versions
+from infra.artifacts_dvc import directory_of, files_of, own_remote, push, registry_remote
+from infra.artifacts_files import Found, read_verified
+from infra.artifacts_registry import Draft, is_missing
+from infra.artifacts_remote import Remote, save
+from infra.artifacts_stages import Holder, history, rollback
+from infra.artifacts_versions import (
+    Version,
+    choose,
+    find_run,
+    head_file,
+    parse_spec,
+    read_blobs,
+    read_file,
+    read_versions,
+    require_name,
+)
 from infra.settings import settings
 from models.common.errors import RegistryError
 from models.common.handles import Artifact
 
-__all__ = ["Version", "check_access", "promote", "publish", "pull", "require_access", "verify", "versions"]
+__all__ = [
+    "Found",
+    "Holder",
+    "Version",
+    "check_access",
+    "history",
+    "is_missing",
+    "promote",
+    "publish",
+    "pull",
+    "read_files",
+    "read_many",
+    "require_access",
+    "rollback",
+    "verify",
+    "versions",
+]
 
 _ACCESS_SECONDS = 10.0
 _ABANDONED_SECONDS = 24 * 3600
@@ -37,11 +65,11 @@ def publish(folder: Path, name: str, *, run_key: str, summary: Mapping[str, Any]
     Bytes come first, pushed and read again; then commit and tag arrive together. Dying in between leaves no version,
     and is mended by publishing again. Raises RegistryError.
     """
-    _require_name(name)
+    require_name(name)
     sha256 = _fingerprint(folder)
     with registry.reading() as repository:
         known = find_run(read_versions(repository, name), run_key)
-        remote = _own_remote()
+        remote = own_remote()
         registry.require_same_remote(repository, remote)
     if known is None:
         remote.check()
@@ -55,10 +83,13 @@ def publish(folder: Path, name: str, *, run_key: str, summary: Mapping[str, Any]
     return Artifact(name=name, version=known.version, commit=known.commit, folder=folder)
 
 
-def promote(name: str, version: str, stage: str = "champion") -> Version:
-    """The version, which holds the stage from now on. Raises RegistryError where there is no such version."""
-    _require_name(stage)
-    return registry.assign(name, version, stage)
+def promote(name: str, version: str, stage: str = "champion", instead_of: str | None = None) -> Version:
+    """The version, which holds the stage from now on. Raises RegistryError where there is no such version.
+
+    instead_of: the version that has to hold it until now, "" for nobody; else somebody was faster, and it is refused.
+    """
+    require_name(stage)
+    return registry.assign(name, version, stage, instead_of)
 
 
 def versions(name: str | None = None) -> list[Version]:
@@ -75,7 +106,7 @@ def pull(spec: str, out: Path | None = None) -> Artifact:
     The folder appears whole or not at all. Where it is there already, it is verified and left as it is.
     Raises RegistryError for a version that does not exist, altered bytes, or a target that holds something else.
     """
-    name, version, stage = _parse(spec)
+    name, version, stage = parse_spec(spec)
     with registry.reading() as repository:
         chosen = choose(read_versions(repository), name, version, stage)
         assert repository is not None
@@ -83,8 +114,34 @@ def pull(spec: str, out: Path | None = None) -> Artifact:
         config = head_file(repository, ".dvc/config") or ""
     target = (out or settings().home / "artifacts" / name / chosen.version).absolute()
     if not _is_there(target, chosen):
-        _fetch(chosen, directory, _registry_remote(config), target)
+        _fetch(chosen, directory, registry_remote(config), target)
     return Artifact(name=name, version=chosen.version, commit=chosen.commit, folder=target)
+
+
+def read_files(spec: str, names: Collection[str]) -> dict[str, bytes]:
+    """Those of these files that the version has, verified, by name; the rest of it, its weights above all, stays there.
+
+    Raises RegistryError for a version that does not exist, that Orchard did not register, or that was altered.
+    """
+    with registry.reading() as repository:
+        chosen = choose(read_versions(repository), *parse_spec(spec))
+    (found,) = read_many([chosen], names)
+    if isinstance(found, RegistryError):
+        raise found
+    return found
+
+
+def read_many(chosen: Sequence[Version], names: Collection[str]) -> list[Found]:
+    """For each version those of these files that it has, verified, or why it cannot be read; the others go on."""
+    with registry.reading() as repository:
+        if repository is None:
+            raise RegistryError(
+                f"there is no registry at {git.hide_secrets(settings().registry)}\nset ORCHARD_REGISTRY, or publish a "
+                "version: orchard run relay --preset tiny"
+            )
+        remote = registry_remote(head_file(repository, ".dvc/config") or "")
+        dvc_files = read_blobs(repository, [(version.commit, f"{version.name}.dvc") for version in chosen])
+    return read_verified(remote, chosen, dvc_files, names)
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -115,12 +172,12 @@ def require_access() -> None:
 def _check_registry() -> str:
     registry.check_writable()
     with registry.reading() as repository:
-        registry.require_same_remote(repository, _own_remote())
+        registry.require_same_remote(repository, own_remote())
     return git.hide_secrets(settings().registry)
 
 
 def _check_remote() -> str:
-    remote = _own_remote()
+    remote = own_remote()
     remote.check()
     return remote.url
 
@@ -157,19 +214,6 @@ def _bounded(check: Callable[[], str]) -> str:
     if isinstance(outcome[0], RegistryError):
         raise outcome[0]
     return outcome[0]
-
-
-def _own_remote() -> Remote:
-    return remote_at(settings().remote, settings().s3_endpoint)
-
-
-def _registry_remote(config: str) -> Remote:
-    """The remote that the registry names; an endpoint that is set here may be another way to the same server."""
-    url, endpoint = remote_of(config)
-    own = _own_remote()
-    if "://" not in url + own.url and not Path(url).exists() and Path(own.url).exists():
-        return own  # ORCHARD_HOME was moved, and the bytes with it
-    return remote_at(url, settings().s3_endpoint or endpoint)
 
 
 def _fetch(version: Version, directory: str, remote: Remote, target: Path) -> None:
@@ -234,21 +278,3 @@ def _fingerprint(folder: Path) -> str:
         return manifests.fingerprint(folder)
     except manifests.ManifestError as damage:
         raise RegistryError(f"cannot publish: {damage}\nfits: a folder written by a run") from None
-
-
-def _parse(spec: str) -> tuple[str, str | None, str | None]:
-    """Name, version and stage of `relay`, `relay@v0.1.0` or `relay#champion`."""
-    name, at, version = spec.partition("@")
-    name, hash_sign, stage = (name, "", "") if at else spec.partition("#")
-    if (at and not version) or (hash_sign and not stage):
-        raise RegistryError(f"'{spec}' names no version\nfits: relay, relay@v0.1.0, relay#champion")
-    _require_name(name)
-    return name, version or None, stage or None
-
-
-def _require_name(name: str) -> None:
-    if not NAME.fullmatch(name):
-        raise RegistryError(
-            f"'{name}' cannot name an artifact or a stage\nfits: letters, digits, '-' and '_', with a letter or digit "
-            "first and last\nname it otherwise"
-        )

@@ -15,7 +15,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from infra import manifests
-from infra.artifacts_remote import DamagedObject, FolderRemote, Remote, S3Remote, check_object, key_of, read_small
+from infra.artifacts_remote import (
+    DamagedObject,
+    FolderRemote,
+    Remote,
+    S3Remote,
+    check_object,
+    key_of,
+    read_small,
+    remote_at,
+)
 from infra.git import hide_secrets
 from infra.settings import dvc_environment, settings
 from models.common.errors import RegistryError
@@ -58,6 +67,20 @@ def remote_of(config: str) -> tuple[str, str | None]:
             f"the registry's .dvc/config names no remote: {error}\nfits: one that Orchard or DVC wrote\n"
             "set ORCHARD_REGISTRY"
         ) from None
+
+
+def own_remote() -> Remote:
+    """The remote that the settings name."""
+    return remote_at(settings().remote, settings().s3_endpoint)
+
+
+def registry_remote(config: str) -> Remote:
+    """The remote that the registry names; an endpoint that is set here may be another way to the same server."""
+    url, endpoint = remote_of(config)
+    own = own_remote()
+    if "://" not in url + own.url and not Path(url).exists() and Path(own.url).exists():
+        return own  # ORCHARD_HOME was moved, and the bytes with it
+    return remote_at(url, settings().s3_endpoint or endpoint)
 
 
 def directory_of(dvc_file: str, name: str) -> str:

@@ -65,6 +65,12 @@ def reading() -> Iterator[Path | None]:
         yield folder
 
 
+def is_missing() -> bool:
+    """Whether there is nothing where the registry is to be. Raises RegistryError."""
+    with reading() as repository:
+        return repository is None
+
+
 def register(draft: Draft) -> Version:
     """The version of this draft: the next minor one, or the one that the same run registered before.
 
@@ -86,11 +92,16 @@ def register(draft: Draft) -> Version:
     return found
 
 
-def assign(name: str, version: str, stage: str) -> Version:
-    """The version, which now has this stage; whichever had it before has it no longer. Raises RegistryError."""
+def assign(name: str, version: str, stage: str, instead_of: str | None = None) -> Version:
+    """The version, which now has this stage; whichever had it before has it no longer.
+
+    instead_of: the version that has to hold it until now, "" for nobody; None for whichever. Raises RegistryError.
+    """
 
     def attempt(clone: Path) -> None:
-        chosen = choose(read_versions(clone), name, version=version)
+        found = read_versions(clone)
+        chosen = choose(found, name, version=version)
+        _require_held(found, name, stage, instead_of)
         if stage not in chosen.stages:
             tags = [tag for tag in read_tags(clone) if tag.name == name]
             counter = max((tag.counter for tag in tags), default=0) + 1
@@ -101,6 +112,15 @@ def assign(name: str, version: str, stage: str) -> Version:
             _push(clone, f"refs/tags/{label}")
 
     return choose(_write(attempt, name), name, version=version)
+
+
+def _require_held(versions: list[Version], name: str, stage: str, by: str | None) -> None:
+    held_by = next((each.version for each in versions if each.name == name and stage in each.stages), "")
+    if by is not None and held_by != by:
+        raise RegistryError(
+            f"{stage} of {name} is {held_by or 'nobody'} by now, and not {by or 'nobody'}: somebody else assigned it\n"
+            f"fits: the {stage} that the decision was made for\nsee: orchard list {name}; then try again"
+        )
 
 
 def require_same_remote(registry: Path | None, remote: Remote) -> None:

@@ -3,13 +3,12 @@
 import hashlib
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
+from infra.s3 import Bucket
 from models.common.errors import RegistryError
 
 _CHUNK_BYTES = 1 << 20
@@ -93,83 +92,35 @@ class S3Remote:
     def check(self) -> None:
         """Two requests that give up after seconds: an endpoint that does not answer is known before work begins."""
         probe = f".access-{uuid.uuid4().hex}"
-        with self._explained("write in"):
-            self._hurried.put_object(Bucket=self._bucket, Key=self._key(probe), Body=b"")
-            self._hurried.delete_object(Bucket=self._bucket, Key=self._key(probe))
+        with self._bucket.explained("write in"):
+            self._hurried.put_object(Bucket=self._bucket.name, Key=self._bucket.key(probe), Body=b"")
+            self._hurried.delete_object(Bucket=self._bucket.name, Key=self._bucket.key(probe))
 
     def chunks(self, key: str) -> Iterator[bytes]:
         # A list of files is small and asked for first: it finds out whether the server answers at all.
         client = self._hurried if key.endswith(".dir") else self._patient
-        with self._explained(f"read {key} in"):
+        with self._bucket.explained(f"read {key} in"):
             try:
-                answer = client.get_object(Bucket=self._bucket, Key=self._key(key))
+                answer = client.get_object(Bucket=self._bucket.name, Key=self._bucket.key(key))
             except client.exceptions.NoSuchKey:
                 raise _missing(self.url, key) from None
             yield from answer["Body"].iter_chunks(_CHUNK_BYTES)
 
     def remove(self, key: str) -> None:
-        with self._explained(f"remove {key} in"):
-            self._patient.delete_object(Bucket=self._bucket, Key=self._key(key))
+        with self._bucket.explained(f"remove {key} in"):
+            self._patient.delete_object(Bucket=self._bucket.name, Key=self._bucket.key(key))
 
-    @property
-    def _bucket(self) -> str:
-        return urlsplit(self.url).netloc
-
-    def _key(self, key: str) -> str:
-        return f"{urlsplit(self.url).path.strip('/')}/{key}".lstrip("/")
+    @cached_property
+    def _bucket(self) -> Bucket:
+        return Bucket(self.url, self.endpoint, refused=RegistryError, silent=RegistryError, setting="ORCHARD_REMOTE")
 
     @cached_property
     def _hurried(self) -> Any:
-        return self._client(read_seconds=4)
+        return self._bucket.client(read_seconds=4)
 
     @cached_property
     def _patient(self) -> Any:
-        return self._client(read_seconds=30)
-
-    def _client(self, read_seconds: int) -> Any:
-        import botocore.session  # here, so that a registry of folders does not pay for it
-        from botocore.config import Config
-
-        with self._explained("reach"):
-            return botocore.session.Session().create_client(
-                "s3",
-                endpoint_url=self.endpoint,
-                config=Config(
-                    connect_timeout=4,
-                    read_timeout=read_seconds,
-                    retries={"total_max_attempts": 2, "mode": "standard"},
-                    # S3-compatible servers refuse the checksums that newer clients add by default.
-                    request_checksum_calculation="when_required",
-                    response_checksum_validation="when_required",
-                    s3={"addressing_style": "path"} if self.endpoint else None,
-                ),
-            )
-
-    @contextmanager
-    def _explained(self, verb: str) -> Iterator[None]:
-        """Turns what botocore raises into a RegistryError that says what to do."""
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-
-        where = f"{self.url} at {self.endpoint or 'AWS'}"
-        try:
-            yield
-        except NoCredentialsError:
-            raise RegistryError(
-                f"cannot {verb} {where}: there are no credentials\nfits: whatever AWS clients read\n"
-                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-            ) from None
-        except ClientError as error:
-            found = error.response.get("Error", {})
-            reason = f"{found.get('Code', 'unknown')}: {found.get('Message', '')}".rstrip(": ")
-            raise RegistryError(
-                f"cannot {verb} {where}: {reason}\nfits: a bucket that exists, and credentials that may use it\n"
-                "see AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, ORCHARD_REMOTE and ORCHARD_S3_ENDPOINT"
-            ) from None
-        except (BotoCoreError, ValueError) as error:
-            raise RegistryError(
-                f"cannot {verb} {where}: {error}\nfits: the address of a running S3-compatible server\n"
-                "see ORCHARD_S3_ENDPOINT, and whether the server runs"
-            ) from None
+        return self._bucket.client(read_seconds=30)
 
 
 def save(remote: Remote, md5: str, file: Path) -> None:

@@ -118,10 +118,29 @@ def choose(versions: list[Version], name: str, version: str | None = None, stage
             )
         return held[stage]
     if version is None:
-        return ours[-1]
+        return max(ours, key=lambda found: _numbers(found.version))
     if version not in (names := [found.version for found in ours]):
         raise RegistryError(f"{unknown(f'version of {name}', version, names, where=where)}\nsee: orchard list {name}")
     return ours[names.index(version)]
+
+
+def parse_spec(spec: str) -> tuple[str, str | None, str | None]:
+    """Name, version and stage of `relay`, `relay@v0.1.0` or `relay#champion`; raises RegistryError."""
+    name, at, version = spec.partition("@")
+    name, hash_sign, stage = (name, "", "") if at else spec.partition("#")
+    if (at and not version) or (hash_sign and not stage):
+        raise RegistryError(f"'{spec}' names no version\nfits: relay, relay@v0.1.0, relay#champion")
+    require_name(name)
+    return name, version or None, stage or None
+
+
+def require_name(name: str) -> None:
+    """Raises RegistryError where this cannot be the name of an artifact or a stage."""
+    if not NAME.fullmatch(name):
+        raise RegistryError(
+            f"'{name}' cannot name an artifact or a stage\nfits: letters, digits, '-' and '_', with a letter or digit "
+            "first and last\nname it otherwise"
+        )
 
 
 def next_version(tags: list[Tag], name: str) -> str:
@@ -200,17 +219,24 @@ def _stages(tags: list[Tag]) -> dict[tuple[str, str], str]:
 
 def _records(registry: Path, tags: list[Tag]) -> list[dict[str, Any]]:
     """What each version's commit says of it; nothing where it was registered by other means."""
-    asked = "".join(f"{tag.commit}:{RECORD.format(name=tag.name)}\n" for tag in tags)
+    records = read_blobs(registry, [(tag.commit, RECORD.format(name=tag.name)) for tag in tags])
+    return [{} if record is None else _loaded(record) for record in records]
+
+
+def read_blobs(registry: Path, places: list[tuple[str, str]]) -> list[bytes | None]:
+    """The file at each commit and path, all from one git; None where there is none."""
+    asked = "".join(f"{commit}:{path}\n" for commit, path in places)
     answer = git.run_bytes("cat-file", "--batch", folder=registry, stdin=asked.encode())
-    records = []
-    for _ in tags:
+    found: list[bytes | None] = []
+    for _ in places:
         head, _, answer = answer.partition(b"\n")
-        record = {}
-        if not head.endswith(b"missing"):
+        if head.endswith(b"missing"):
+            found.append(None)
+        else:
             size = int(head.split()[-1])
-            record, answer = _loaded(answer[:size]), answer[size + 1 :]
-        records.append(record)
-    return records
+            found.append(answer[:size])
+            answer = answer[size + 1 :]
+    return found
 
 
 def _loaded(text: bytes) -> dict[str, Any]:

@@ -33,6 +33,9 @@ class Cluster(Config):
     )
     keep_checkpoints: int = Field(default=2, ge=2, description="newest checkpoints kept; a damaged one needs the other")
     max_failures: NonNegativeInt = Field(default=3, description="lost worker groups that are restarted")
+    storage_budget_seconds: PositiveInt = Field(
+        default=3600, description="how long training goes on, with checkpoints on local disks, while S3 does not answer"
+    )
     hang_timeout_seconds: PositiveInt = Field(default=300, description="silence among workers taken for a hang")
 
     @model_validator(mode="after")

@@ -40,12 +40,12 @@ def prepare_dataset(config: DataConfig, folder: Path) -> Dataset:
 
 def _about(config: DataConfig) -> dict[str, Any]:
     about = {"kind": type(config).__name__, "config": config.model_dump(mode="json")}
-    return about | ({"sources": sources} if (sources := _sources(config)) else {})
+    return about | ({"sources": sources} if (sources := source_hashes(config)) else {})
 
 
 def _fingerprint(config: DataConfig) -> str:
     """Of the config and, where it names files, of their bytes."""
-    sources = _sources(config)
+    sources = source_hashes(config)
     if not sources:
         return config.fingerprint()
     return hashlib.sha256("\n".join([config.fingerprint(), *sources.values()]).encode()).hexdigest()
@@ -61,7 +61,7 @@ def require_sources(config: DataConfig) -> None:
             )
 
 
-def _sources(config: DataConfig) -> dict[str, str]:
+def source_hashes(config: DataConfig) -> dict[str, str]:
     """The SHA-256 of each file that the dataset is made of."""
     require_sources(config)
     found = {}

@@ -12,6 +12,7 @@ from typing import Literal
 from infra import artifacts, launch, lineage, preflight
 from infra.clusters import LAPTOP
 from infra.lineage import LOCK
+from infra.local.prefect_api import PrefectApi
 from infra.settings import settings
 from models.common.errors import ClusterError
 
@@ -42,12 +43,19 @@ def examine() -> Iterator[Check]:
 
 
 def require_prefect() -> None:
-    """Raises ClusterError where a Prefect server is named and does not answer."""
+    """Raises ClusterError where a Prefect server is named and does not answer, or refuses our login."""
     address = settings().prefect_api
     if address and not _answers(f"{address}/health"):
         raise ClusterError(
             f"the Prefect server at {address} does not answer\n"
             "fits: the address of its API, as in http://HOST:4200/api\nunset PREFECT_API_URL to use a temporary server"
+        )
+    login = settings().prefect_auth_string
+    if address and login and not PrefectApi(address, login).takes_login():
+        raise ClusterError(
+            f"the Prefect server at {address} refuses our login\n"
+            "fits: the auth string that it was started with, as in orchard:WORD\n"
+            "set PREFECT_API_AUTH_STRING; unset both variables to use the server of orchard up"
         )
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -11,6 +12,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 MANIFEST = "manifest.json"
+MOST_FILES = 100_000
+MOST_BYTES = 64 << 20  # of a manifest's text: what a reader holds in memory before it knows what it reads
+_MOST_NAME_BYTES = 255  # of one part of a path: what file systems take
+_SHA256 = re.compile("[0-9a-f]{64}")
 _CHUNK_BYTES = 1 << 20
 
 
@@ -36,6 +41,8 @@ def write_manifest(folder: Path, about: dict[str, Any] | None = None) -> str:
         if path.is_file() and path != folder / MANIFEST:
             files[path.relative_to(folder).as_posix()] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
             _flush(path)
+    if len(files) > MOST_FILES:
+        raise ManifestError(f"{folder} has {len(files)} files; a folder may have {MOST_FILES}")
     text = json.dumps({"format": 1, "about": about or {}, "files": files}, indent=1, sort_keys=True) + "\n"
     (folder / MANIFEST).write_text(text)
     _flush(folder / MANIFEST)
@@ -45,16 +52,53 @@ def write_manifest(folder: Path, about: dict[str, Any] | None = None) -> str:
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest, its paths checked to stay inside the folder; raises ManifestError."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        names = list(manifest["files"])
+        text = (folder / MANIFEST).read_bytes()
     except FileNotFoundError:
         raise ManifestError(f"{folder} has no {MANIFEST}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, NotADirectoryError) as error:
+    except NotADirectoryError as error:
         raise ManifestError(f"{folder / MANIFEST} is not a manifest: {error}") from None
-    for name in names:
+    return parse_manifest(text, str(folder / MANIFEST))
+
+
+def parse_manifest(text: bytes, where: str = MANIFEST) -> dict[str, Any]:
+    """The manifest that this is the text of, its paths checked to stay inside their folder; raises ManifestError."""
+    try:
+        manifest = json.loads(text)
+        files = dict(manifest["files"])
+        whole = isinstance(manifest.get("about"), dict) and all(_is_entry(each) for each in files.values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ManifestError(f"{where} is not a manifest: {error}") from None
+    if not whole:
+        raise ManifestError(f"{where} is not a manifest: it does not say the SHA-256 and the size of every file")
+    if len(files) > MOST_FILES:
+        raise ManifestError(f"{where} names {len(files)} files; a folder may have {MOST_FILES}")
+    for name in files:
         if not stays_inside(name):
-            raise ManifestError(f"{folder / MANIFEST} names '{name}', which lies outside of the folder")
+            raise ManifestError(f"{where} names '{name}', which lies outside of the folder")
+        if name == MANIFEST or any(str(above) in files for above in PurePosixPath(name).parents):
+            raise ManifestError(f"{where} names '{name}', which cannot be a file of the folder")
     return manifest
+
+
+def _is_entry(value: Any) -> bool:
+    """Whether this can be what a manifest says of one file."""
+    size = value["bytes"]
+    return isinstance(size, int) and size >= 0 and bool(_SHA256.fullmatch(value["sha256"]))
+
+
+def sealed(about: dict[str, Any]) -> dict[str, Any]:
+    """The same with its own hash among it, for where a flipped byte of a manifest must not pass for another value."""
+    return {**about, "seal": _seal_of(about)}
+
+
+def require_sealed(about: dict[str, Any], where: str) -> None:
+    """Raises ManifestError where what was sealed is not as it was; what never was sealed passes."""
+    if "seal" in about and about["seal"] != _seal_of({name: about[name] for name in about if name != "seal"}):
+        raise ManifestError(f"{where} does not have the hash that it says of itself")
+
+
+def _seal_of(about: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 def stays_inside(name: Any) -> bool:
@@ -62,6 +106,11 @@ def stays_inside(name: Any) -> bool:
     if not isinstance(name, str) or not name or "\\" in name or "\0" in name:
         return False
     path = PurePosixPath(name)
+    try:
+        if any(len(os.fsencode(part)) > _MOST_NAME_BYTES for part in path.parts):
+            return False
+    except UnicodeEncodeError:  # half of a character
+        return False
     return not path.is_absolute() and ".." not in path.parts and path.as_posix() == name and name != "."
 
 
@@ -96,19 +145,27 @@ def committed(folder: Path, about: dict[str, Any] | None = None) -> Iterator[Pat
 
     A reader sees the whole folder or none. If the block raises or the process dies, `folder` is as it was.
     """
+    with draft_of(folder) as draft:
+        yield draft
+        write_manifest(draft, about)
+        commit(draft, folder)
+
+
+@contextmanager
+def draft_of(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder`, gone after the block unless it was committed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.partial"
     draft.mkdir()
     try:
         yield draft
-        write_manifest(draft, about)
-        commit(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
 def commit(draft: Path, folder: Path) -> None:
     """Renames a draft that has its manifest to `folder`; what was there steps aside first and is then deleted."""
+    _flush(draft)
     aside = draft.with_suffix(".replaced")
     if folder.exists():
         folder.rename(aside)

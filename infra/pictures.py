@@ -21,6 +21,7 @@ DASHES = ("", "7 4", "2 3", "9 3 2 3", "12 4", "4 2 1 2")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LEVEL_DASHES = ("6 3", "2 2", "10 3", "6 2 2 2")
 MOST_POINTS = 100  # of a curve that is drawn: training is noisy, and a mean over a few steps shows where it goes
+MOST_PICTURES = 3  # of a report on the run page
 MOST_MARKED = 40  # points of a line that get a marker each
 
 
@@ -110,18 +111,39 @@ def _above_zero(curve: Curve) -> Curve:
 
 def draw_png(drawing: Drawing) -> bytes:
     """The drawing on white, 800 by 450 pixels."""
-    keep_matplotlib_inside()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as Canvas
-
-    canvas = Canvas(figsize=(8, 4.5), dpi=100, facecolor="white")
-    canvas.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1)
+    canvas = _canvas(8, 4.5)
     if isinstance(drawing, Figure):
         _plot_figure(canvas, drawable(drawing))
     elif isinstance(drawing, ImageGrid):
         plot_image_grid(canvas, drawing)
     else:
         plot_maps(canvas, drawing)
+    return _png(canvas)
+
+
+def draw_panels(figures: Sequence[Figure]) -> bytes:
+    """The figures on white, two in a row, 800 pixels wide."""
+    columns = min(2, len(figures))
+    rows = -(-len(figures) // columns)
+    canvas = _canvas(8, 4.5 if columns == 1 else 3.2 * rows)
+    panels = canvas.subfigures(rows, columns, squeeze=False)
+    for place, figure in enumerate(figures):
+        _plot_figure(panels[place // columns][place % columns], drawable(figure))
+    return _png(canvas)
+
+
+def _canvas(width: float, height: float) -> Any:
+    keep_matplotlib_inside()
+    from matplotlib.figure import Figure as Canvas
+
+    canvas = Canvas(figsize=(width, height), dpi=100, facecolor="white")
+    canvas.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1)
+    return canvas
+
+
+def _png(canvas: Any) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     picture = io.BytesIO()
     FigureCanvasAgg(canvas).print_png(picture)
     return picture.getvalue()
@@ -155,7 +177,7 @@ def _plot_figure(canvas: Any, figure: Figure) -> None:
     axes.set_ylabel(plain(figure.y_label))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    if figure.curves or figure.shaded or figure.levels:
+    if any(curve.label for curve in figure.curves) or figure.shaded or figure.levels:
         canvas.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
 
 
@@ -175,7 +197,7 @@ def _dashes(dash: str) -> Any:
 
 
 def as_markdown(report: Report) -> str:
-    """The report for Prefect's run page: what was found, the headline table, the gates and the first picture."""
+    """The report for Prefect's run page: what was found, the headline table, the gates and the first pictures."""
     parts = [f"# {_cell(report.title)}", _cell(report.summary)]
     if report.headline:
         parts.append(_markdown_table(report.headline))
@@ -185,8 +207,7 @@ def as_markdown(report: Report) -> str:
             for gate in report.gates
         )
         parts.append(_markdown_table(Table(title="Gates", columns=("gate", "", "found", "bound"), rows=rows)))
-    if report.figures:
-        figure = report.figures[0]
+    for figure in report.figures[:MOST_PICTURES]:
         picture = base64.b64encode(draw_png(figure)).decode()
         parts += [f"![{_cell(figure.title)}](data:image/png;base64,{picture})", _cell(figure.caption)]
     return "\n\n".join(part for part in parts if part) + "\n"

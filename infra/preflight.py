@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from infra import artifacts, clusters, datasets, launch, lineage
+from infra import artifacts, carrying, clusters, datasets, launch, lineage
 from infra.clusters import Cluster
 from infra.runs import RunFolder, work_from
 from infra.settings import settings
@@ -37,6 +37,7 @@ def open_run(
     folder = RunFolder(run_key, shape.storage)
     require_space(shape.storage or settings().home)
     launch.require_feasible(shape)
+    carrying.require_storage()
     artifacts.require_access()
     require_versions(config)
     folder.claim({"workload": workload, "seed": seed, "config": config.model_dump(mode="json")})

@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -19,9 +18,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from infra import processes
+from infra.local.state import write_private
+from infra.processes import Identity
 from infra.settings import ROOT, ray_environment, settings
 from models.common.errors import ClusterError
 
@@ -39,12 +42,11 @@ class Head:
     created: float
     address: str
 
+    def leader(self) -> psutil.Process | None:
+        return Identity(self.pid, self.created).process()
+
     def alive(self) -> bool:
-        try:
-            process = psutil.Process(self.pid)
-            return process.create_time() == self.created and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
+        return self.leader() is not None
 
 
 def start_ahead(slots: int) -> Head:
@@ -78,38 +80,61 @@ def current() -> Head | None:
     return head if head and head.alive() else None
 
 
-def release() -> None:
-    """This process needs the local Ray no longer; the last user stops it."""
-    mark = _users() / str(os.getpid())
+def release() -> list[int]:
+    """This process needs the local Ray no longer; the last user stops it. Returns the other users."""
+    mark = _marks() / str(os.getpid())
     if not mark.exists():
-        return
+        return []
     with _locked():
         mark.unlink(missing_ok=True)
-        if not _living_users():
+        if not (others := _living_users()):
             _stop()
+        return others
+
+
+def users() -> list[int]:
+    """The processes that use the local Ray now."""
+    with _locked():
+        return _living_users()
+
+
+def stop_unused() -> bool:
+    """Stops the local Ray where all of its users were killed; says whether there was one to stop."""
+    if current() is None:
+        return False
+    with _locked():
+        unused = not _living_users()
+        if unused:
+            _stop()
+        return unused
 
 
 def token_file() -> Path:
     """The token without which the local Ray answers nothing; made at first use, readable by its owner only."""
     file = _folder() / "token"
     if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_suffix(f".{os.getpid()}")
-        draft.touch(mode=0o600)
-        draft.write_text(secrets.token_hex(32))
-        draft.rename(file)
+        write_private(file, secrets.token_hex(32))
     return file
 
 
+def without_ray_clients(parameters: Any, head: bool) -> None:
+    """Ray's own hook on starting: no server for `ray://` addresses, a process that nobody here asks anything.
+
+    Its option of the command line takes no word for "none".
+    """
+    parameters.ray_client_server_port = None
+
+
 def _spawn(slots: int) -> Head:
-    address_port, agent_port, client_port = _free_ports(3)
+    address_port, agent_port = _free_ports(2)
     log = (_folder() / "head.log").open("w")
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
         *("--node-ip-address", "127.0.0.1", "--port", "0", "--dashboard-host", "127.0.0.1"),
         *("--dashboard-port", str(address_port), "--dashboard-agent-listen-port", str(agent_port)),
         # A fixed range of worker ports would forbid the dashboard a port in it.
-        *("--ray-client-server-port", str(client_port), "--min-worker-port", "0", "--max-worker-port", "0"),
+        *("--min-worker-port", "0", "--max-worker-port", "0"),
+        "--no-monitor",  # no machines come and go here
         *("--num-cpus", str(slots), "--object-store-memory", str(_OBJECT_STORE_BYTES)),
         *("--temp-dir", str(_temp_dir())),
     ]
@@ -129,22 +154,10 @@ def _spawn(slots: int) -> Head:
 
 def _stop() -> None:
     head = _read()
-    if head and head.alive():
-        leader = psutil.Process(head.pid)
-        members = [leader, *leader.children(recursive=True)]  # jobs are in sessions of their own
-        for process in members:
-            _send(process, signal.SIGTERM)
-        _, left = psutil.wait_procs(members, timeout=_STOP_SECONDS)
-        for process in left:
-            _send(process, signal.SIGKILL)
-        psutil.wait_procs(left, timeout=_STOP_SECONDS)
+    if head and (leader := head.leader()):
+        processes.end(processes.tree(leader), patience=_STOP_SECONDS)  # jobs are in sessions of their own
     (_folder() / "head.json").unlink(missing_ok=True)
     shutil.rmtree(_folder() / "tmp", ignore_errors=True)
-
-
-def _send(process: psutil.Process, sign: signal.Signals) -> None:
-    with suppress(psutil.NoSuchProcess):
-        process.send_signal(sign)
 
 
 def _has_node(address: str) -> bool:
@@ -165,8 +178,15 @@ def _temp_dir() -> Path:
     if len(str(folder)) <= _LONGEST_TEMP_DIR:
         return folder
     link = Path(tempfile.gettempdir()) / f"orchard-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
-    if not link.is_symlink():
+    with suppress(FileExistsError):
         link.symlink_to(folder, target_is_directory=True)
+    # Everybody can write there: a link of another user's would let Ray work in a folder of theirs.
+    if not link.is_symlink() or link.lstat().st_uid != os.getuid() or link.readlink() != folder:
+        raise ClusterError(
+            f"{link} is not our own link to {folder}, which Ray needs\n"
+            f"fits: an ORCHARD_HOME of at most {_LONGEST_TEMP_DIR - len('/ray/tmp')} letters, which needs no link\n"
+            "remove it, or set ORCHARD_HOME to such a path"
+        )
     return link
 
 
@@ -185,12 +205,12 @@ def _folder() -> Path:
     return settings().home / "ray"
 
 
-def _users() -> Path:
+def _marks() -> Path:
     return _folder() / "users"
 
 
 def _mark_user() -> None:
-    mark = _users() / str(os.getpid())
+    mark = _marks() / str(os.getpid())
     if not mark.exists():
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.write_text(str(psutil.Process().create_time()))
@@ -200,7 +220,7 @@ def _mark_user() -> None:
 def _living_users() -> list[int]:
     """The processes that use the head; marks of dead ones are removed."""
     living = []
-    for mark in _users().glob("*"):
+    for mark in _marks().glob("*"):
         try:
             if psutil.Process(int(mark.name)).create_time() == float(mark.read_text()):
                 living.append(int(mark.name))
@@ -214,7 +234,7 @@ def _living_users() -> list[int]:
 def _read() -> Head | None:
     try:
         return Head(**json.loads((_folder() / "head.json").read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError):
         return None
 
 

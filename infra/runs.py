@@ -4,28 +4,60 @@ import json
 import os
 import re
 import secrets
+import signal
+import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
 from pydantic import Field
 
-from infra import manifests
+from infra import clusters, manifests
+from infra.processes import Identity
 from infra.settings import settings
 from models.common import errors
 from models.common.config import Config
 from models.common.errors import Cancelled, CheckpointError, ConfigError, OrchardError
 
 Kind = Literal["prepare", "train", "generate", "evaluate", "publish"]
+State = Literal["running", "finished", "cancelled", "failed", "broken off"]
+_ASKED, _SUMMARY = "asked.json", "summary.json"
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 def new_key(workload: str, preset: str, seed: int) -> str:
     """A run key that tells runs apart, for a person and for a second run in the same second."""
     return f"{workload}-{preset}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def runs() -> list["RunFolder"]:
+    """The runs that are kept here, and on the disks that clusters share; the one started last comes first."""
+    storages = {settings().home, *(clusters.named(name).storage or settings().home for name in clusters.names())}
+    kept = [file.parent for storage in storages for file in (storage / "runs").glob(f"*/{_ASKED}")]
+    folders = [RunFolder(folder.name, folder.parent.parent) for folder in kept]
+    return sorted(folders, key=lambda folder: folder.asked().started, reverse=True)
+
+
+class Asked(Config):
+    """How a run was started the last time: all that it takes to start it again, and by which process."""
+
+    workload: str
+    preset: str
+    cluster: str
+    seed: int
+    overrides: dict[str, Any]
+    started_in: Path = Field(default_factory=Path.cwd)
+    flow_run: str | None = None
+    root_flow_run: str | None = None  # the flow run that was asked for: its own, or the one that it is a part of
+    started: float = Field(default_factory=time.time)  # seconds since 1970
+    host: str = Field(default_factory=socket.gethostname)
+    pid: int = Field(default_factory=os.getpid)
+    process_created: float = Field(default_factory=lambda: psutil.Process().create_time())
 
 
 class RunFolder:
@@ -53,10 +85,56 @@ class RunFolder:
                     "use a new --run-key, or repeat the options that this run key began with"
                 )
             return
+        self.write(file.name, json.dumps(asked, indent=1, sort_keys=True))
+
+    def note_start(self, asked: Asked) -> None:
+        """Keeps how the run was started, now."""
+        self.write(_ASKED, asked.model_dump_json(indent=1))
+
+    def asked(self) -> Asked:
+        """How the run was started the last time; raises ConfigError where no run has this key."""
+        try:
+            return Asked.model_validate_json((self.folder / _ASKED).read_text())
+        except FileNotFoundError:
+            raise ConfigError(
+                f"there is no run '{self.key}' in {self.folder.parent}\ntry: orchard status, which lists them"
+            ) from None
+
+    def running_pid(self) -> int | None:
+        """The process of this machine that runs it now, or None."""
+        if not (self.folder / _ASKED).exists():
+            return None
+        asked = self.asked()
+        if asked.host != socket.gethostname():
+            return None
+        alive = Identity(asked.pid, asked.process_created).alive()
+        return asked.pid if alive and not self._ended_since(asked.started) else None
+
+    def state(self) -> State:
+        """How the run stands, as far as this machine knows."""
+        if self.running_pid():
+            return "running"
+        since = self.asked().started
+        if self._ended_since(since):
+            return "finished"
+        if self.was_cancelled(since):
+            return "cancelled"
+        return "failed" if self.first_error(since) else "broken off"
+
+    def finish(self, summary: str) -> None:
+        """Keeps what came out, as JSON."""
+        self.write(_SUMMARY, summary)
+
+    def _ended_since(self, since: float) -> bool:
+        file = self.folder / _SUMMARY
+        return file.exists() and file.stat().st_mtime >= since
+
+    def write(self, name: str, text: str) -> None:
+        """Replaces a file of the run's folder: a reader sees the old one or the new one, whole."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        draft = file.with_suffix(".partial")
-        draft.write_text(json.dumps(asked, indent=1, sort_keys=True) + "\n")
-        draft.rename(file)
+        draft = self.folder / f"{name}.partial"
+        draft.write_text(text + "\n")
+        draft.rename(self.folder / name)
 
     def stage(self, name: str) -> "StageFolder":
         return StageFolder(self.folder / name)
@@ -86,14 +164,25 @@ class RunFolder:
 
     def cancel(self) -> None:
         """Keeps every stage that has not begun from beginning."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "cancelled").write_text(str(time.time()))
+        self.write("cancelled", str(time.time()))
+
+    def was_cancelled(self, since: float) -> bool:
+        """Whether somebody has cancelled the run after `since`."""
+        file = self.folder / "cancelled"
+        return file.exists() and float(file.read_text()) >= since
 
     def refuse_if_cancelled(self, since: float) -> None:
         """Raises Cancelled where the run was cancelled after `since`."""
-        file = self.folder / "cancelled"
-        if file.exists() and float(file.read_text()) >= since:
+        if self.was_cancelled(since):
             raise Cancelled(f"run '{self.key}' was cancelled\nthe same --run-key goes on from its checkpoints")
+
+    def note_stop(self, found: dict[str, Any]) -> None:
+        """Keeps what was found when the run's jobs were stopped."""
+        _append_line(self.folder / "stops.jsonl", {"time": time.time(), "found": found})
+
+    def stops(self, since: float) -> list[dict[str, Any]]:
+        """What was found each time that the run's jobs were stopped after `since`."""
+        return [line["found"] for line in read_lines(self.folder / "stops.jsonl") if line["time"] >= since]
 
     def seconds(self, since: float) -> dict[str, float]:
         """Wall seconds from `since` to now by kind; where stages ran side by side, their time counts once.
@@ -139,6 +228,22 @@ class StageFolder:
         """Appends one event; a reader sees whole lines only."""
         _append_line(self.events, {"time": time.time(), "kind": kind, **values})
 
+    def fail(self, told: dict[str, Any]) -> None:
+        """Keeps what another attempt would meet again: the job ends."""
+        draft = self.failure.with_suffix(f".{told['rank']}.partial")
+        draft.write_text(json.dumps(told))
+        draft.rename(self.failure)
+
+    def failed(self) -> dict[str, Any] | None:
+        """What was kept of that, if anything was."""
+        return json.loads(self.failure.read_text()) if self.failure.exists() else None
+
+    def flush(self) -> None:
+        """Lets everybody see what was recorded."""
+
+    def deliver(self) -> None:
+        """Lets everybody see the result."""
+
     def finished(self) -> str | None:
         """The fingerprint of the verified result, or None where there is none yet.
 
@@ -151,6 +256,13 @@ class StageFolder:
         except manifests.ManifestError as damage:
             raise CheckpointError(f"{damage}\ndelete {self.result} to compute it again") from None
         return manifests.fingerprint(self.result)
+
+
+def leave(after: float) -> None:
+    """Ends this process in so many seconds, whatever its threads are at; returns at once."""
+    timer = threading.Timer(after, os._exit, args=(128 + signal.SIGTERM,))
+    timer.daemon = True
+    timer.start()
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
@@ -209,7 +321,8 @@ class StageRequest(Config):
     inputs: dict[str, Path]
     input_sha256: dict[str, str]
     start_from: Path | None = None
-    folder: Path
+    folder: Path  # on the machine of the flow, and of every machine that shares its disk
+    storage: str | None = None  # a store of objects through which the others get the request, and give the result
     started_in: Path = Field(default_factory=Path.cwd)  # what relative paths and the user's own modules are of
 
     def identity(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from infra import manifests
+from infra import fingerprint, manifests
 from infra.report_page import write_page
 from models.common.config import Config
 from models.common.errors import CheckpointError
@@ -42,7 +42,7 @@ def assemble(
         _write_json(draft / "metrics.json", report.metrics)
         _write_json(draft / "lineage.json", lineage)
         report.write(draft)
-        write_page(report, lineage, draft / "report.html")
+        write_page(report, fingerprint.shortened(lineage), draft / "report.html")
 
 
 def _copy_trained(checkpoint: Checkpoint, folder: Path) -> None:

@@ -4,6 +4,8 @@ import importlib
 import json
 import time
 import traceback
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor
 
-from infra import collectives, manifests
+from infra import carrying, collectives, manifests
 from infra.checkpoints import CheckpointStore
 from infra.clusters import Cluster
 from infra.engine import engine_factory
+from infra.remote_checkpoints import GivenUp, RemoteCheckpoints
 from infra.runs import StageFolder, StageRequest, work_from
 from infra.settings import local_rank
 from models.common.config import Config
@@ -30,47 +33,96 @@ _EVENT_SECONDS = 0.5  # steps between two events are not reported one by one
 FATAL = (OrchardError, TypeError, ValueError, AttributeError, LookupError, AssertionError, NotImplementedError)
 
 
-def train_rank(request_values: dict[str, Any]) -> None:
-    """Trains one rank of a stage from its newest checkpoint to its end; rank 0 leaves the result."""
+_ASKS = 10  # how often between two checkpoints the ranks ask each other whether a machine is about to go
+
+
+def train_rank(request_values: dict[str, Any], notice: Callable[[], bool] | None = None) -> None:
+    """Trains one rank of a stage from its newest checkpoint to its end; rank 0 leaves the result.
+
+    notice: whether a machine of the group is about to be taken away.
+    """
     request = StageRequest.model_validate(request_values)
-    stage_folder = StageFolder(request.folder)
+    stage_folder = carrying.stage_folder_of(request)
     rank = dist.get_rank() if dist.is_initialized() else 0
     try:
-        _train_rank(request, stage_folder, rank)
+        _train_rank(carrying.brought(request), stage_folder, rank, notice)
+    except GivenUp:
+        raise
     except Exception as error:
         note_failure(stage_folder, rank, error)
         raise
+    finally:
+        with suppress(OrchardError):
+            stage_folder.flush()
 
 
 def note_failure(stage_folder: StageFolder, rank: int, error: BaseException) -> None:
-    """Puts the failing rank's trace among the events, and keeps what is fatal where the job finds it."""
+    """Puts the failing rank's trace among the events, and keeps what is fatal where the job finds it.
+
+    A store that takes neither leaves them to the job's log, which has what is raised.
+    """
     trace = "".join(traceback.format_exception(error))
     stage_folder.record("failed", rank=rank, trace=trace)
-    if isinstance(error, FATAL):
-        told = {"kind": type(error).__name__, "text": str(error), "rank": rank, "trace": trace}
-        draft = stage_folder.failure.with_suffix(f".{rank}.partial")
-        draft.write_text(json.dumps(told))
-        draft.rename(stage_folder.failure)
+    with suppress(OrchardError):
+        if isinstance(error, FATAL):
+            stage_folder.fail({"kind": type(error).__name__, "text": str(error), "rank": rank, "trace": trace})
+        stage_folder.flush()
 
 
-def _train_rank(request: StageRequest, stage_folder: StageFolder, rank: int) -> None:
+def _train_rank(request: StageRequest, stage_folder: StageFolder, rank: int, notice: Callable[[], bool] | None) -> None:
     cluster = Cluster.model_validate(request.cluster)
     config = read_config(request)
     assert isinstance(config, StageConfig)
     world = make_world(request, cluster)
     learner = config.build(world)
-    store = CheckpointStore(
+    save_every = min(cluster.save_every_steps, config.save_every_steps() or cluster.save_every_steps)
+    store = _checkpoints(request, cluster, stage_folder, world, notice, ask_every=max(1, save_every // _ASKS))
+    recorder = _Events(stage_folder, rank, config.max_steps, world.size)
+    progress = train(learner, max_steps=config.max_steps, save_every=save_every, recorder=recorder, saver=store)
+    weights = learner.weights()  # on every rank: gathering them takes all
+    store.require_current()
+    if rank == 0:
+        write_result(stage_folder, request, config, weights, progress)
+        stage_folder.deliver()
+
+
+def _checkpoints(
+    request: StageRequest,
+    cluster: Cluster,
+    stage_folder: StageFolder,
+    world: World,
+    notice: Callable[[], bool] | None,
+    ask_every: int,
+) -> CheckpointStore:
+    """Those of the stage: on a disk that all ranks see, or on each host's, with the store behind."""
+
+    def warn(text: str) -> None:
+        stage_folder.record("warning", text=text)
+
+    if not isinstance(stage_folder, carrying.CarriedStageFolder):
+        remote, leads = None, None
+    else:
+        remote = RemoteCheckpoints(
+            stage_folder.objects,
+            stage_folder.place,
+            rank=world.rank,
+            size=world.size,
+            keep=cluster.keep_checkpoints,
+            budget_seconds=cluster.storage_budget_seconds,
+            tell=lambda text: stage_folder.record("log", text=text),
+            warn=warn,
+        )
+        leads = local_rank() == 0
+    return CheckpointStore(
         stage_folder.checkpoints,
         identity=request.identity(),
         keep=cluster.keep_checkpoints,
-        warn=lambda text: stage_folder.record("warning", text=text),
+        warn=warn,
+        remote=remote,
+        leads=leads,
+        notice=notice,
+        ask_every=ask_every,
     )
-    recorder = _Events(stage_folder, rank, config.max_steps, world.size)
-    save_every = min(cluster.save_every_steps, config.save_every_steps() or cluster.save_every_steps)
-    progress = train(learner, max_steps=config.max_steps, save_every=save_every, recorder=recorder, saver=store)
-    weights = learner.weights()  # on every rank: gathering them takes all
-    if rank == 0:
-        write_result(stage_folder, request, config, weights, progress)
 
 
 def write_result(
@@ -88,7 +140,7 @@ def write_result(
 
 def process_shard(request_values: dict[str, Any], shard: dict[str, Any]) -> Any:
     """The result of one shard of a stage that is spread over slots."""
-    request = StageRequest.model_validate(request_values)
+    request = carrying.brought(StageRequest.model_validate(request_values))
     config = read_config(request)
     assert isinstance(config, MapConfig)
     # Alone in its slot, a shard that trains something has nobody to share with, and no group that DeepSpeed needs.

@@ -1,14 +1,13 @@
 """generate, evaluate, require: what trained models produce, how good it is, and whether that is enough."""
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
 
-from infra.pictures import as_markdown
 from infra.report_page import write_page
 from models.common.contract import MapConfig
 from models.common.errors import GateFailed
 from models.common.handles import Dataset, Evaluation, Handle
 from models.common.report import Report
+from tasks.run_page import show_result
 from tasks.runs import Run, describe
 from tasks.stages import is_worth_a_retry, run_stage
 
@@ -21,10 +20,9 @@ def generate(run: Run, stage: str, config: MapConfig, inputs: dict[str, Handle])
 
 @task(task_run_name="evaluate-{stage}", retries=2, retry_delay_seconds=5, retry_condition_fn=is_worth_a_retry)
 def evaluate(run: Run, stage: str, config: MapConfig, inputs: dict[str, Handle]) -> Evaluation:
-    """The report on trained models, spread over the cluster's slots; its table and picture stand on the run page."""
+    """The report on trained models, spread over the cluster's slots; its tables and pictures stand on the run page."""
     evaluation = Evaluation(**run_stage(run, "evaluate", stage, config, inputs).model_dump())
-    report = Report.read(evaluation.folder)
-    create_markdown_artifact(key=f"{run.workload}-result", markdown=as_markdown(report))
+    show_result(run.folder, Report.read(evaluation.folder))
     return evaluation
 
 

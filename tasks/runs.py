@@ -6,12 +6,14 @@ from typing import Any, Self
 
 from prefect.runtime import flow_run
 
-from infra import lineage, preflight
+from infra import fingerprint, lineage, preflight
 from infra.clusters import Cluster
-from infra.runs import RunFolder, new_key
+from infra.runs import Asked, RunFolder, new_key
+from infra.runs import runs as kept_runs
 from models.common.config import Config
 from models.common.handles import Artifact, Evaluation
 from models.common.report import Report, Table
+from tasks import cancelling
 
 
 class Run(Config):
@@ -51,9 +53,16 @@ class RunSummary(Config):
 
 
 def name_of_run() -> str:
-    """The name of the flow run, which is the run's key: the one asked for, or one that tells runs apart."""
+    """The name of the flow run, which is the run's key: the one asked for, or one that tells runs apart.
+
+    A flow run that is started once more keeps the key with which it began.
+    """
     asked = flow_run.parameters
-    return asked.get("run_key") or new_key(flow_run.flow_name or "run", asked["preset"], asked["seed"])
+    if asked.get("run_key"):
+        return asked["run_key"]
+    if any(folder.asked().flow_run == flow_run.id for folder in kept_runs()):
+        return str(flow_run.name)
+    return new_key(flow_run.flow_name or "run", asked["preset"], asked["seed"])
 
 
 def begin(
@@ -74,6 +83,20 @@ def begin(
         slots=shape.workers,
         started=time.time(),
     )
+    fingerprint.keep(run.folder.folder, fingerprint.fingerprint_of(workload, config, seed))
+    run.folder.note_start(
+        Asked(
+            workload=workload,
+            preset=preset,
+            cluster=cluster,
+            seed=seed,
+            overrides=overrides,
+            flow_run=flow_run.id,
+            root_flow_run=flow_run.root_flow_run_id,
+            started=run.started,
+        )
+    )
+    cancelling.begun(run.folder)
     return run, config
 
 
@@ -94,7 +117,7 @@ def describe(run: Run) -> dict[str, Any]:
 def summarise(run: Run, artifact: Artifact, evaluation: Evaluation) -> RunSummary:
     """The run in numbers: what was published, what it can do, how long it took."""
     report = Report.read(evaluation.folder)
-    return RunSummary(
+    summary = RunSummary(
         workload=run.workload,
         preset=run.preset,
         seed=run.seed,
@@ -111,3 +134,5 @@ def summarise(run: Run, artifact: Artifact, evaluation: Evaluation) -> RunSummar
         },
         headline=report.headline,
     )
+    run.folder.finish(summary.model_dump_json(indent=1))
+    return summary

@@ -1,24 +1,18 @@
 """How a task runs a stage on the cluster and shows it on the run page."""
 
-import re
-import time
 from typing import Any
-from uuid import UUID
 
 from prefect import get_run_logger
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from infra import launch
-from infra.launch import Event
 from infra.runs import Kind, StageRequest
+from infra.settings import settings
 from models.common.config import Config
 from models.common.errors import ClusterError
 from models.common.handles import Handle
+from tasks.run_page import StagePage, page_of
 from tasks.runs import Run
 from tasks.slots import slots_of
-
-_PROGRESS_SECONDS = 2.0
-_LOG_SECONDS = 10.0
 
 
 def is_worth_a_retry(task: Any, task_run: Any, state: Any) -> bool:
@@ -33,9 +27,9 @@ def run_stage(
     folder = run.folder.stage(stage)
     if (sha256 := folder.finished()) is None:
         with slots_of(run.key, run.slots).taken(run.cluster.workers), run.folder.timed(kind, stage):
-            run.folder.refuse_if_cancelled(since=run.started)
-            page = _RunPage(run, stage)
-            launch.run_stage(_request(run, stage, config, inputs, start_from), run.cluster, page.show)
+            page = StagePage(page_of(run.folder), stage)
+            request = _request(run, stage, config, inputs, start_from)
+            launch.run_stage(request, run.cluster, page.show, lambda: run.folder.refuse_if_cancelled(run.started))
             page.done()
         sha256 = folder.finished()
         assert sha256 is not None, f"{stage} ended well and left no result"
@@ -61,53 +55,5 @@ def _request(
         input_sha256=sha256,
         start_from=start_from.folder if start_from else None,
         folder=run.folder.stage(stage).folder,
+        storage=settings().storage if settings().ray_address else None,
     )
-
-
-class _RunPage:
-    """A stage's progress artifact and log lines on Prefect's run page."""
-
-    def __init__(self, run: Run, stage: str) -> None:
-        self.logger = get_run_logger()
-        self.stage = stage
-        key = re.sub(r"[^a-z0-9-]", "-", f"{run.key}-{stage}")
-        artifact = create_progress_artifact(progress=0.0, key=key, description=f"{stage} of {run.key}")
-        assert isinstance(artifact, UUID)
-        self.artifact = artifact
-        self.total = 1
-        self.moved = self.logged = float("-inf")
-
-    def show(self, event: Event) -> None:
-        match event["kind"]:
-            case "started":
-                self.total = event["max_steps"]
-                self.logger.info("%s: step %d, %d workers", self.stage, event["step"], event["workers"])
-            case "step":
-                self._move(event["step"], ", ".join(f"{name} {value:.4g}" for name, value in event["metrics"].items()))
-            case "shards":
-                self.total = event["total"]
-                self._move(event["done"], f"{event['done']} of {event['total']} shards")
-            case "log":
-                self.logger.info("%s: %s", self.stage, event["text"])
-            case "warning":
-                self.logger.warning("%s: %s", self.stage, event["text"])
-            case "failed":
-                self.logger.error("%s: rank %d failed\n%s", self.stage, event["rank"], event["trace"])
-            case "finished":
-                self.logger.info("%s: finished at step %d", self.stage, event["step"])
-
-    def done(self) -> None:
-        update_progress_artifact(artifact_id=self.artifact, progress=100.0)
-
-    def _move(self, done: int, text: str) -> None:
-        now = time.monotonic()
-        if now - self.moved >= _PROGRESS_SECONDS:
-            self.moved = now
-            update_progress_artifact(
-                artifact_id=self.artifact,
-                progress=100.0 * done / max(1, self.total),
-                description=f"{self.stage}: {text}",
-            )
-        if now - self.logged >= _LOG_SECONDS:
-            self.logged = now
-            self.logger.info("%s: step %d of %d, %s", self.stage, done, self.total, text)

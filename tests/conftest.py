@@ -2,10 +2,33 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-pytest_plugins = ["tests.fixtures.services", "tests.fixtures.s3"]
+os.environ["RAY_AUTH_MODE"] = "token"  # Ray reads it once a process, when it is first imported, whichever test does
+import ray  # noqa: F401
+
+pytest_plugins = [
+    "tests.fixtures.services",
+    "tests.fixtures.s3",
+    "tests.fixtures.s3_door",
+    "tests.fixtures.workers",
+    "tests.fixtures.browser",
+    "tests.fixtures.report_site",
+    "tests.fixtures.up",
+]
+
+_SERVICES = (
+    "tests/browser/",
+    "tests/cluster/",
+    "tests/flows/",
+    "tests/infra/local/",
+    "tests/infra/report_site/",
+    "tests/infra/test_launch.py",
+    "tests/security/test_listening.py",
+    "tests/test_example.py",
+)
 
 _USERS = ("ORCHARD_", "RAY_", "PREFECT_", "AWS_", "DVC_")
 
@@ -19,3 +42,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "orchard-home"
     monkeypatch.setenv("ORCHARD_HOME", str(folder))
     return folder
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests that start services follow each other in one of the test run's processes; the other ones compute."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ServicesTogether(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "services" if nodeid.startswith(_SERVICES) else nodeid
+
+    return ServicesTogether(config, log)

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from models.busgen.arms import ARMS, ArmName
+from models.busgen.contest_config import BusgenContest, PromotionConfig
 from models.busgen.data_config import BreastImages
 from models.busgen.diagnosis_config import ClassifierConfig, ClassifierStage
 from models.busgen.diffusion_config import (
@@ -196,6 +197,7 @@ class BusgenConfig(WorkloadConfig):
     study: StudyConfig = StudyConfig()
     privacy: PrivacyConfig = PrivacyConfig()
     gates: GatesConfig = GatesConfig()
+    promotion: PromotionConfig = PromotionConfig()
 
     @property
     def generator(self) -> GeneratorConfig:
@@ -262,6 +264,9 @@ class BusgenConfig(WorkloadConfig):
             condition=self.optimal_loss.condition,
             **dict(self.gates),
         )
+
+    def contest(self) -> BusgenContest:
+        return BusgenContest(data=self.data, intervals=self.gates.intervals, **dict(self.promotion))
 
     @property
     def _draw(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from models.busgen.config import (
     BusgenConfig,
     GatesConfig,
     GenerationConfig,
+    PromotionConfig,
     StudyConfig,
     TaskConfig,
 )
@@ -73,6 +74,7 @@ def tiny() -> BusgenConfig:
             least_distance=0.0,
             least_planted_found=0.0,
         ),
+        promotion=PromotionConfig(patients=60),
     )
 
 

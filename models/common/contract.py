@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from models.common.contest import ContestStage
+
 Metrics: TypeAlias = dict[str, float]
 
 
@@ -242,4 +244,8 @@ class WorkloadConfig(Config):
 
     def check_version(self, purpose: str, config: Mapping[str, Any]) -> None:
         """Raises ConfigError where a version of this config cannot serve the purpose."""
+        raise NotImplementedError
+
+    def contest(self) -> ContestStage:
+        """The stage that scores a new version against the champion, for scheduled retraining."""
         raise NotImplementedError

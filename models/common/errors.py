@@ -19,6 +19,10 @@ class ClusterError(OrchardError):
     """A Ray address, a machine or its resources that cannot run what was asked."""
 
 
+class StorageError(ClusterError):
+    """A store of objects that does not answer, or not as it should; asking again later may help."""
+
+
 class CheckpointError(OrchardError):
     """A checkpoint that is damaged, or belongs to another config or number of workers."""
 

@@ -42,6 +42,9 @@ class _NoCheckpoints:
     def save(self, progress: Progress, state: LearnerState) -> None:
         pass
 
+    def wanted(self, step: int) -> bool:
+        return False
+
 
 @dataclass(frozen=True)
 class Trained:

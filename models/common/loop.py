@@ -38,6 +38,10 @@ class Saver(Protocol):
 
     def save(self, progress: Progress, state: LearnerState) -> None: ...
 
+    def wanted(self, step: int) -> bool:
+        """Whether one is wanted after this step, out of turn; every rank gets the same answer."""
+        ...
+
 
 def train(learner: Learner, *, max_steps: int, save_every: int, recorder: Recorder, saver: Saver) -> Progress:
     """Steps the learner to its end, from the newest checkpoint if there is one; returns the final progress.
@@ -63,7 +67,7 @@ def train(learner: Learner, *, max_steps: int, save_every: int, recorder: Record
         recorder.stepped(step, metrics)
         if step % max(1, max_steps // CURVE_POINTS) == 0:
             _append(curve, {"step": float(step), **metrics})
-        due = due or step % save_every == 0
+        due = due or step % save_every == 0 or saver.wanted(step)
         if due and learner.sound:
             saver.save(Progress(step, curve), learner.state_dict())
             saved_step, due = step, False

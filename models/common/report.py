@@ -335,7 +335,7 @@ class Report(Config):
     metrics: dict[str, Any]
     gates: tuple[Gate, ...] = ()
     headline: Table | None = None  # the table that the terminal and the run page show
-    figures: tuple[Drawing, ...] = ()  # the first one is the picture on the run page
+    figures: tuple[Drawing, ...] = ()  # the first ones stand on the run page too
     tables: tuple[Table, ...] = ()
     samples: tuple[Sample, ...] = ()
     browser: SampleBrowser | None = None  # more samples, to choose from

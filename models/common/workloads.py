@@ -31,6 +31,11 @@ def preset(workload: str, preset: str) -> WorkloadConfig:
     return presets[preset]()
 
 
+def preset_text(workload: str, preset: str) -> str:
+    """What the preset is for, in the words of its docstring's first sentence."""
+    return (inspect.getdoc(_presets(workload)[preset]) or "").partition("\n\n")[0].replace("\n", " ")
+
+
 def _presets(workload: str) -> dict[str, Callable[[], WorkloadConfig]]:
     if workload not in names():
         raise ConfigError(unknown("workload", workload, names()))

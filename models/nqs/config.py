@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from models.common.config import Config
+from models.common.contest import ContestStage, part_of, require_alike
 from models.common.contract import Inputs, Learner, MapConfig, StageConfig, WorkerGroup, WorkloadConfig, World
 from models.nqs.ansatz_config import AnsatzConfig
 from models.nqs.optimizer_config import OptimizerConfig
@@ -217,6 +218,43 @@ class EvaluationConfig(GateConfig, MapConfig):
         evaluate.collect(self, parts, inputs, folder)
 
 
+class PromotionConfig(Config):
+    """How much lower a new state has to lie to take the champion's place."""
+
+    margin: float = Field(
+        default=1e-4, ge=0.0, le=1e3, description="energy per site, in units of energy; what lies lower is nearer"
+    )
+
+
+class NqsContest(PromotionConfig, ContestStage):
+    """Energies of two states of this system, each from chains of its own, measured as a run measures them.
+
+    measure: what a run of the candidate's config has; each state is read with the config that it was published with.
+    """
+
+    measure: MeasureConfig
+
+    def check_versions(self, candidate: Mapping[str, Any], champion: Mapping[str, Any]) -> None:
+        systems = [part_of(version, "system", SystemConfig) for version in (candidate, champion)]
+        require_alike("the system", *(system.label for system in systems))
+        require_alike("the system", *systems)  # a label leaves out the finer points of a pinning field
+
+    def shards(self, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
+        from models.nqs import contest
+
+        return contest.shards(self, inputs)
+
+    def process(self, shard: dict[str, Any], world: World) -> Any:
+        from models.nqs import contest
+
+        return contest.process(self, shard, world)
+
+    def collect(self, parts: list[Any], inputs: Mapping[str, Path], folder: Path) -> None:
+        from models.nqs import contest
+
+        contest.collect(self, parts, folder)
+
+
 class SizesConfig(Config):
     """Published states of the same system on other lattices, with which the energy per site is extrapolated."""
 
@@ -244,6 +282,7 @@ class NqsConfig(WorkloadConfig):
     measurement: MeasurementConfig = MeasurementConfig()
     comparison: ComparisonConfig = ComparisonConfig()
     gates: GateConfig = GateConfig()
+    promotion: PromotionConfig = PromotionConfig()
 
     @model_validator(mode="after")
     def _the_parts_fit_together(self) -> Self:
@@ -276,6 +315,9 @@ class NqsConfig(WorkloadConfig):
     @property
     def evaluation(self) -> EvaluationConfig:
         return EvaluationConfig(state=self.state, size_power=self.sizes.power, **dict(self.gates))
+
+    def contest(self) -> NqsContest:
+        return NqsContest(measure=self.measure, **dict(self.promotion))
 
     def trained_stages(self) -> dict[str, StageConfig]:
         return {"training": self.vmc}

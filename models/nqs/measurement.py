@@ -103,8 +103,19 @@ def _amplitudes(config: MeasureConfig, state: nn.Module) -> Amplitudes:
 
 
 @torch.no_grad()
-def measure_group(config: MeasureConfig, state: nn.Module, group: int, world: World) -> Group:
-    """Energies and observables of one group of fresh walkers, after they have forgotten where they began."""
+def measure_group(
+    config: MeasureConfig,
+    state: nn.Module,
+    group: int,
+    world: World,
+    *,
+    start: int = streams.START_OF_EVALUATION,
+    purpose: int = streams.SWEEP_OF_EVALUATION,
+) -> Group:
+    """Energies and observables of one group of fresh walkers, after they have forgotten where they began.
+
+    start, purpose: the streams of random numbers that place the walkers, and that move them.
+    """
     system, sampler = config.state.system, config.sampler
     hubbard, psi = Hubbard(system, world.device), _amplitudes(config, state)
     chains = Chains(
@@ -114,8 +125,8 @@ def measure_group(config: MeasureConfig, state: nn.Module, group: int, world: Wo
         seed=world.seed,
         moves=sampler.moves,
         alpha=sampler.alpha,
-        start=streams.START_OF_EVALUATION,
-        purpose=streams.SWEEP_OF_EVALUATION,
+        start=start,
+        purpose=purpose,
     )
     for sweep in range(config.burn_in):
         chains.advance(quickest(state, psi, chains.occupied_WM), config.proposals, sweep)

@@ -21,6 +21,8 @@ START_OF_NODES = 5  # walkers of a fixed-node projection, until they branch
 SWEEP_OF_NODES = 6
 NODE_HOPS = 8  # of a fixed-node projection
 NODE_BRANCHES = 9
+START_OF_CONTEST = 10  # of two published states
+SWEEP_OF_CONTEST = 11
 
 _WORDS = 4  # numbers that one position of Philox's counter gives
 

@@ -17,6 +17,7 @@ from models.common.contract import (
     World,
 )
 from models.common.errors import ConfigError
+from models.relay.contest_config import PromotionConfig, RelayContest
 from models.relay.data_config import Length, ProblemsData, TaskLengths
 from models.relay.labels_config import FilterConfig, ReadingConfig
 from models.relay.network_config import MixConfig, NetworkConfig, OptimizerConfig, Share
@@ -243,6 +244,7 @@ class RelayConfig(WorkloadConfig):
     control: StudentConfig = StudentConfig(optimizer=OptimizerConfig(learning_rate=1e-4))
     study: StudyConfig = StudyConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    promotion: PromotionConfig = PromotionConfig()
 
     def trained_stages(self) -> dict[str, StageConfig]:
         """The stages to train, each with the data that it is trained on."""
@@ -256,6 +258,9 @@ class RelayConfig(WorkloadConfig):
     def study_stage(self) -> StudyStage:
         """The study of this pipeline."""
         return StudyStage.model_validate({name: getattr(self, name).model_dump() for name in StudyStage.model_fields})
+
+    def contest(self) -> RelayContest:
+        return RelayContest(data=self.data, **dict(self.promotion))
 
     @model_validator(mode="after")
     def _students_have_one_network(self) -> Self:

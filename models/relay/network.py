@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models.common.transformer import Block, KeyValueCache, Positions
-from models.common.weights import load_weights
+from models.common.weights import load_stage_config, load_weights
 from models.relay.config import StudentConfig, TeacherConfig
 from models.relay.network_config import NetworkConfig
 from models.relay.positions import PositionEncoding
@@ -146,8 +146,8 @@ def read_teacher(folder: Path, vocabulary: int, device: torch.device) -> LoopedT
 
 
 def read_student(folder: Path, vocabulary: int, device: torch.device) -> Decoder:
-    """The trained student in this folder."""
-    config = StudentConfig.model_validate_json((folder / "config.json").read_text())
+    """The trained student in the folder of a stage or of a version."""
+    config = StudentConfig.model_validate(load_stage_config(folder))
     network = Decoder(config.network, vocabulary)
     network.load_state_dict(load_weights(folder))
     return network.to(device).eval()

@@ -46,14 +46,8 @@ class Problems:
     @classmethod
     def choose(cls, data: ProblemsData) -> Self:
         """Holds out test problems of each length, chosen by the data's seed."""
-        held_out = {}
-        for place, each in enumerate(data.tasks):
-            for length in each.lengths:
-                rng = np.random.default_rng([data.seed, TESTS, length, place])
-                drawn = distinct(each.task.draw(rng, length, _CANDIDATES * data.tests_per_length))
-                count = min(data.tests_per_length, max(1, len(drawn) // _TEST_SHARE))
-                held_out[Group(each.task.name, length)] = drawn[rng.permutation(len(drawn))[:count]]
-        return cls(data, held_out)
+        groups = [Group(each.task.name, length) for each in data.tasks for length in each.lengths]
+        return cls(data, {group: chosen_tests(data, group, TESTS) for group in groups})
 
     def write(self, folder: Path) -> None:
         """Writes settings and tests, and the files of tasks that a user wrote, so that any machine can read them."""
@@ -152,6 +146,15 @@ class Problems:
     @cached_property
     def _fingerprints(self) -> dict[Group, NDArray[np.uint64]]:
         return {}
+
+
+def chosen_tests(data: ProblemsData, group: Group, stream: int) -> Tokens:
+    """Test problems of a group (P, L): what the data's seed chooses in this stream of random numbers."""
+    place, task = next((place, each.task) for place, each in enumerate(data.tasks) if each.task.name == group.task)
+    rng = np.random.default_rng([data.seed, stream, group.length, place])
+    drawn = distinct(task.draw(rng, group.length, _CANDIDATES * data.tests_per_length))
+    count = min(data.tests_per_length, max(1, len(drawn) // _TEST_SHARE))
+    return drawn[rng.permutation(len(drawn))[:count]]
 
 
 def draw_group(rng: np.random.Generator, weights: Mapping[Group, float]) -> Group:

@@ -1,3 +1,3 @@
 """What a random stream is for, so that no two uses share one."""
 
-TESTS, TEACHER, STUDENT, CONTINUED, LABELS, VOTES = range(6)
+TESTS, TEACHER, STUDENT, CONTINUED, LABELS, VOTES, CONTEST = range(7)

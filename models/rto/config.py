@@ -21,42 +21,11 @@ from models.common.contract import (
 )
 from models.common.optimizer_config import MicroBatch, OptimizerConfig
 from models.rto.arms import ARMS, ArmName
+from models.rto.contest_config import PromotionConfig, RtoContest
 from models.rto.data_config import LengthTrapTask, PreferenceData
 from models.rto.policy_config import DecoderConfig, PolicyConfig
 from models.rto.ppo_config import PpoConfig
-
-Steps = Field(default=1000, ge=1, le=100_000_000)
-BatchSize = Field(default=128, ge=1, le=1_000_000)
-
-
-class SftConfig(Config):
-    """The supervised start: demonstrations, token by token."""
-
-    max_steps: int = Steps
-    batch_size: int = BatchSize
-    micro_batch: int | None = MicroBatch
-    optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-5)
-
-
-class SftStage(SftConfig, StageConfig):
-    """The supervised start of this policy."""
-
-    policy: PolicyConfig = DecoderConfig()
-
-    def build(self, world: World) -> Learner:
-        from models.rto.sft import SftLearner
-
-        return SftLearner(self, world)
-
-    def bytes_per_worker(self, group: WorkerGroup) -> int:
-        from models.rto.memory import sft_bytes
-
-        return sft_bytes(self, group)
-
-    def rehearse(self, folder: Path) -> Inputs:
-        from models.rto.rehearsal import rehearse_sft
-
-        return rehearse_sft(self, folder)
+from models.rto.sft_config import BatchSize, SftConfig, SftStage, Steps
 
 
 class RewardModelConfig(Config):
@@ -297,6 +266,7 @@ class RtoConfig(WorkloadConfig):
     baselines: tuple[ArmName, ...] = Field(default=("ppo",), description="trained beside, all else equal")
     study: StudyConfig = StudyConfig()
     gates: GatesConfig = GatesConfig()
+    promotion: PromotionConfig = PromotionConfig()
 
     @model_validator(mode="after")
     def _there_is_a_start(self) -> Self:
@@ -386,6 +356,9 @@ class RtoConfig(WorkloadConfig):
     @property
     def evaluation(self) -> EvaluationStage:
         return EvaluationStage(arms=self.arms, dpo=self.dpo_stage, **dict(self.gates))
+
+    def contest(self) -> RtoContest:
+        return RtoContest(data=self.data, score=self.rto.score, **dict(self.promotion))
 
     def trained_stages(self) -> dict[str, StageConfig]:
         before = {"sft": self.sft_stage, "reward_model": self.reward_model_stage, "dpo": self.dpo_stage}

@@ -49,7 +49,7 @@ def read_shape(config: HuggingFaceConfig) -> Any:
     """The model's own config, from its folder or the Hub; raises ConfigError where it cannot be had or does not fit."""
     transformers = require("transformers")
     try:
-        shape = transformers.AutoConfig.from_pretrained(config.model, revision=config.revision)
+        shape = transformers.AutoConfig.from_pretrained(config.model, revision=config.revision, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ConfigError(_unreadable(config, error)) from None
     return _fitting(config, shape)
@@ -59,7 +59,9 @@ def find_shape(config: HuggingFaceConfig) -> Any | None:
     """The model's own config as far as it is at hand: in a folder, among the downloads, or known here; else None."""
     transformers = require("transformers")
     try:
-        shape = transformers.AutoConfig.from_pretrained(config.model, revision=config.revision, local_files_only=True)
+        shape = transformers.AutoConfig.from_pretrained(
+            config.model, revision=config.revision, local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError):
         if config.model not in KNOWN:
             return None
@@ -109,8 +111,14 @@ def _build(config: HuggingFaceConfig, *, pretrained: bool) -> nn.Module:
                 model = transformers.AutoModelForCausalLM.from_config(shape, **options)
             model.tie_weights()
             return model
+        # Neither code nor pickles of a model that somebody put on the Hub.
         return transformers.AutoModelForCausalLM.from_pretrained(
-            config.model, revision=config.revision, config=shape, **options
+            config.model,
+            revision=config.revision,
+            config=shape,
+            trust_remote_code=False,
+            use_safetensors=True,
+            **options,
         )
     except (OSError, ValueError) as error:
         raise ConfigError(_unreadable(config, error)) from None

@@ -21,6 +21,7 @@ from models.rto.network import token_log_probs
 from models.rto.policies import FrozenPolicy, policies_for
 from models.rto.policy_config import PolicyConfig
 from models.rto.preferences import Preferences, padded_prompts, true_rewards
+from models.rto.ragged import Ragged
 from models.rto.rollout import generate, without_early_end
 from models.rto.scoring import Scoring, make_scoring
 from models.rto.sequences import Sequences
@@ -76,20 +77,16 @@ class Judge:
     def responses(self, policy: FrozenPolicy, samples: int) -> Iterator[tuple[Sequences, Tensor]]:
         """So many sampled responses, batch by batch, one to each held-out prompt in turn; and which were cut off."""
         prompts = self.preferences.held_out.prompts
-        random = np.random.default_rng([self.seed, _STREAM])
-        for rows in batches(samples, prompts.longest + self.most, _MOST_TOKENS):
-            prompts_SP, prompt_real_SP = padded_prompts(prompts.take(np.array(rows) % len(prompts)))
-            rollout = generate(
-                policy,
-                prompts_SP.to(self.device),
-                prompt_real_SP.to(self.device),
-                group=1,
-                most=self.most,
-                least=self.least,
-                end=self.preferences.end,
-                uniforms_BGR=torch.from_numpy(random.random((len(rows), 1, self.most))),
-            )
-            yield rollout.sequences, rollout.truncated_BG[:, 0]
+        rows = np.arange(samples) % len(prompts)
+        return sampled_responses(
+            policy,
+            prompts.take(rows),
+            np.random.default_rng([self.seed, _STREAM]),
+            most=self.most,
+            least=self.least,
+            end=self.preferences.end,
+            device=self.device,
+        )
 
     def measure(self, policy: FrozenPolicy, reference: FrozenPolicy, samples: int) -> Measured:
         """The policy on so many sampled responses."""
@@ -137,6 +134,36 @@ class Judge:
             found.append(torch.stack([part.spread(values_N).sum(dim=-1)[:, 0] for values_N in (kl_N, log_ratio_N)]))
         kl_S, log_ratio_S = torch.cat(found, dim=1)
         return kl_S, log_ratio_S
+
+
+def sampled_responses(
+    policy: FrozenPolicy,
+    prompts: Ragged,
+    random: np.random.Generator,
+    *,
+    most: int,
+    least: int,
+    end: int | None,
+    device: torch.device,
+) -> Iterator[tuple[Sequences, Tensor]]:
+    """A response to each prompt, batch by batch, and which of them were cut off.
+
+    Each token is read off the policy's law with the next of `random`'s numbers, so that policies that are given equal
+    ones share their luck. The other arguments are as `generate` has them.
+    """
+    for rows in batches(len(prompts), prompts.longest + most, _MOST_TOKENS):
+        prompts_SP, prompt_real_SP = padded_prompts(prompts.take(np.array(rows)))
+        rollout = generate(
+            policy,
+            prompts_SP.to(device),
+            prompt_real_SP.to(device),
+            group=1,
+            most=most,
+            least=least,
+            end=end,
+            uniforms_BGR=torch.from_numpy(random.random((len(rows), 1, most))),
+        )
+        yield rollout.sequences, rollout.truncated_BG[:, 0]
 
 
 def make_judge(world: World, preferences: Preferences, arm: PpoStage) -> Judge:

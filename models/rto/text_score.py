@@ -79,8 +79,10 @@ class TextModel:
 
         transformers = require("transformers")
         try:
-            self.tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-            self.model = transformers.AutoModelForSequenceClassification.from_pretrained(name, dtype="auto")
+            self.tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            self.model = transformers.AutoModelForSequenceClassification.from_pretrained(
+                name, dtype="auto", trust_remote_code=False, use_safetensors=True
+            )
         except (OSError, ValueError) as error:
             found = str(error).strip().splitlines()[0]
             raise ConfigError(

@@ -32,7 +32,7 @@ def load_tokenizer(name: str) -> Tokenizer:
             "preference files need `transformers`\ninstall it: make llm in the checkout, or pip install '.[llm]'"
         ) from None
     try:
-        return AutoTokenizer.from_pretrained(name)
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"tokenizer '{name}' cannot be loaded: {error}\ngive a folder, or a name on the Hub"

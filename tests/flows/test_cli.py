@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import parse_changes
+from flows.commands.changes import parse_changes
 from models.common.errors import ConfigError
 from tests.fixtures.commands import orchard
 from tests.fixtures.services import RayService
@@ -30,9 +30,16 @@ REFUSED = {
     "artifact": (("pull", "rely"), "rely"),
     "no such folder": (("verify", "no/such/folder"), "no/such/folder"),
     "no version": (("promote", "relay"), "NAME@VERSION"),
+    "run to read": (("logs", "no-such-run"), "there is no run 'no-such-run'"),
+    "run to cancel": (("cancel", "no-such-run"), "orchard status"),
+    "run to resume": (("resume", "no-such-run"), "there is no run 'no-such-run'"),
+    "nothing to go back to": (("rollback", "relay"), "there is no artifact 'relay'"),
+    "nobody to tell": (("data", "changed", "relay"), "orchard up"),
+    "nothing that changed": (("data", "changed", "rely"), "did you mean 'relay'?"),
     "data workload": (("data", "prepare", "rely"), "did you mean 'relay'?"),
     "usage": (("run",), "Missing argument"),
     "seed": ((*TINY, "--seed", "-1"), "than or equal to 0"),
+    "large seed": ((*TINY, "--seed", str(2**31)), "less than or equal to 2147483647"),
 }
 
 
@@ -147,6 +154,15 @@ def test_an_empty_registry_says_what_to_do_next(home: Path) -> None:
     assert json.loads("[" + ",".join(orchard("list", "--json").stdout.splitlines()) + "]") == []
 
 
+def test_status_of_a_machine_where_nothing_ran_says_what_to_do_next(home: Path) -> None:
+    done = orchard("status")
+    assert done.returncode == 0, done.stderr
+    for advice in ("orchard up", "orchard run relay", "orchard promote"):
+        assert advice in done.stdout
+    told = json.loads(orchard("status", "--json").stdout)
+    assert [told[part] for part in ("under_way", "queue", "scheduled", "holders", "problems")] == [[]] * 5
+
+
 def test_doctor_is_content_with_this_machine() -> None:
     done = orchard("doctor")
     assert done.returncode == 0, done.stdout
@@ -154,7 +170,15 @@ def test_doctor_is_content_with_this_machine() -> None:
         assert name in done.stdout
 
 
-@pytest.mark.parametrize("command", [(), ("run",), ("data", "prepare"), ("pull",), ("list",), ("promote",)])
+@pytest.mark.parametrize(
+    "command",
+    [
+        (),
+        *((name,) for name in ("run", "logs", "cancel", "resume", "pull", "list", "promote", "rollback", "status")),
+        ("data", "prepare"),
+        ("data", "changed"),
+    ],
+)
 def test_help_teaches_by_example(command: tuple[str, ...]) -> None:
     done = orchard(*command, "--help")
     assert done.returncode == 0

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flows.progress import StageView, following
+from flows.progress import following
+from infra.progress import StageView
 from infra.runs import RunFolder
 
 

@@ -104,9 +104,12 @@ def test_the_run_page_tells_what_happened(prefect: str) -> None:
     progress = {each["key"]: each["data"] for each in artifacts if each["type"] == "progress"}
     assert progress.keys() >= {"shown-teacher", "shown-student", "shown-evaluation"}
     assert set(progress.values()) == {100.0}
-    [result] = [each for each in artifacts if each["type"] == "markdown"]
-    assert "data:image/png;base64," in result["data"]
-    assert "| --- |" in result["data"]
+    pages = {each["key"]: each["data"] for each in artifacts if each["type"] == "markdown"}
+    assert pages.keys() == {"shown-curves", "shown-result"}
+    assert "![Training curves of " in pages["shown-curves"]
+    assert "data:image/png;base64," in pages["shown-result"]
+    assert "| --- |" in pages["shown-result"]
+    assert pages["shown-result"].startswith("Published as `relay@v0.1.0` · report: `")
     logs = ask("logs", logs={"flow_run_id": {"any_": [run["id"]]}})
     told = "\n".join(line["message"] for line in logs)
     assert "teacher: step 0, 1 workers" in told

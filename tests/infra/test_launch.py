@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,11 +18,13 @@ from safetensors.torch import save_file
 from infra import launch, manifests
 from infra.clusters import LAPTOP
 from infra.runs import StageFolder, StageRequest, read_lines
+from infra.settings import ROOT
 from models.common import workloads
 from models.common.contract import Inputs
 from models.common.errors import Cancelled, ClusterError, DataError, TrainingError
 from tests.fixtures.services import RayService
 from tests.fixtures.stages import curve, rehearsal, request_for, tiny_stage, train_alone, trained_stages, weights
+from tests.fixtures.workers import processes_of_run
 
 TWO = LAPTOP.but(save_every_steps=50)
 pytestmark = pytest.mark.usefixtures("ray")
@@ -130,6 +134,16 @@ def test_ray_answers_nothing_without_its_token(ray: RayService) -> None:
     assert ray.token.stat().st_mode & 0o077 == 0
 
 
+def test_a_process_that_begins_with_a_stop_finds_the_token_of_this_machines_ray(ray: RayService) -> None:
+    """As the hook of a cancelled run does: it has no setting of Ray's, and has imported nothing of Ray."""
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    code = "from infra import launch; print(launch.stop_run('never-began').left)"
+    environment = mine | {"ORCHARD_HOME": str(ray.token.parent.parent), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "()"
+
+
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1", "http://no-such-host.invalid:8265", "127.0.0.1:6379"])
 def test_an_address_that_cannot_be_used_is_refused_soon(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
@@ -142,17 +156,48 @@ def test_an_address_that_cannot_be_used_is_refused_soon(address: str, monkeypatc
 def test_a_stopped_run_ends_as_cancelled_with_its_processes_gone(tmp_path: Path) -> None:
     config = workloads.preset("relay", "tiny").trained_stages()["teacher"].but(max_steps=1_000_000)
     request = request_for(config, rehearsal(config, tmp_path / "inputs"), tmp_path / "stopped" / "teacher", TWO)
-    stopped: list[str] = []
+    stopped: list[launch.Stopped] = []
+    stopping = threading.Thread(target=lambda: stopped.append(launch.stop_run("stopped")))
 
     def stop(event: dict[str, Any]) -> None:
-        if event["kind"] == "step" and not stopped:
-            threading.Thread(target=lambda: stopped.extend(launch.stop_run("stopped"))).start()
-            stopped.append("asked")
+        if event["kind"] == "step" and not stopping.ident:
+            stopping.start()
 
     with pytest.raises(Cancelled, match="checkpoints are kept"):
         _run(request, stop)
-    deadline = time.monotonic() + 30
-    while _worker_processes() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert _worker_processes() == []
-    assert "stopped.teacher" in stopped
+    stopping.join()
+    assert processes_of_run("stopped") == []
+    assert stopped[0].jobs == ("stopped.teacher",)
+    assert stopped[0].workers >= 4, "driver, controller, two workers"
+    assert stopped[0].left == ()
+    assert launch.stop_run("stopped").but(seconds=0) == launch.Stopped(jobs=(), workers=0, left=(), seconds=0)
+
+
+def test_who_lets_go_of_a_job_leaves_it_running_and_may_come_back(tmp_path: Path) -> None:
+    config = workloads.preset("relay", "tiny").trained_stages()["teacher"].but(max_steps=1_000_000)
+    request = request_for(config, rehearsal(config, tmp_path / "inputs"), tmp_path / "let-go" / "teacher", TWO)
+    events: list[dict[str, Any]] = []
+
+    def let_go() -> None:
+        if any(event["kind"] == "started" for event in events):
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled, match="enough"):
+        launch.run_stage(request, TWO, events.append, let_go)
+    assert processes_of_run("let-go")
+    events.clear()
+    stopping = threading.Thread(target=launch.stop_run, args=("let-go",))
+
+    def stop_once() -> None:
+        if not stopping.ident:
+            stopping.start()
+
+    with pytest.raises(Cancelled, match="checkpoints are kept"):
+        launch.run_stage(request, TWO, events.append, stop_once)
+    stopping.join()
+    assert "attached to the running job let-go.teacher" in [event.get("text") for event in events]
+
+
+def test_where_no_ray_runs_nothing_is_left_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS")
+    assert launch.stop_run("any").left == ()

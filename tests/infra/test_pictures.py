@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from infra.pictures import MOST_POINTS, as_markdown, draw_png, drawable, thinned
+from infra.pictures import MOST_PICTURES, MOST_POINTS, as_markdown, draw_panels, draw_png, drawable, thinned
 from infra.svg import draw_svg
 from models.common.report import Curve, Drawing, Figure, Gate, Report, Table
 from tests.fixtures.reports import example, extrapolation, heads, stripes, training
@@ -88,12 +88,18 @@ def test_a_png_has_the_size_that_the_run_page_has_room_for() -> None:
     assert struct.unpack(">II", picture[16:24]) == (800, 450)
 
 
-def test_a_report_as_markdown_has_its_table_gates_and_first_picture() -> None:
+def test_a_report_as_markdown_has_its_table_gates_and_first_pictures() -> None:
     text = as_markdown(example())
     assert "| looped teacher | 99.8 % | 98.6 % | 97.3 % |" in text
     assert "| student's answers within training | **FAILED** | 93.27 % | at least 95 % |" in text
-    [picture] = re.findall(r"!\[[^\]]*\]\(data:image/png;base64,([^)]+)\)", text)
-    assert base64.b64decode(picture)[:4] == b"\x89PNG"
+    pictures = re.findall(r"!\[([^\]]*)\]\(data:image/png;base64,([^)]+)\)", text)
+    assert [title for title, _ in pictures] == [figure.title for figure in example().figures[:MOST_PICTURES]]
+    assert {base64.b64decode(picture)[:4] for _, picture in pictures} == {b"\x89PNG"}
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, (800, 450)), (2, (800, 320)), (3, (800, 640))])
+def test_panels_stand_two_in_a_row(count: int, size: tuple[int, int]) -> None:
+    assert struct.unpack(">II", draw_panels([FIGURE] * count)[16:24]) == size
 
 
 @pytest.mark.parametrize("drawing", [stripes(), heads(), heads().but(common_scale=False), extrapolation()])

@@ -1,6 +1,5 @@
 """The report page: whole in one file, safe to open, and saying what the report says."""
 
-import html.parser
 import re
 from pathlib import Path
 
@@ -8,25 +7,10 @@ import pytest
 
 from infra.report_page import write_page
 from models.common.report import Curve, Figure, Level, Map, MapRow, Marks, Report, Sample, SampleLine, Table
+from tests.fixtures.pages import Page
 from tests.fixtures.reports import example, extrapolation, heads, lineage, stripes
 
 HOSTILE = "<script>alert('x')</script> & \"quotes\" {{ 7 * 7 }}"
-
-
-class Page(html.parser.HTMLParser):
-    """Tags with their attributes, and the text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def _page(report: Report, tmp_path: Path) -> Page:

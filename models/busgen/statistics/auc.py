@@ -79,6 +79,18 @@ def delong_covariance(scores_KN: ArrayLike, positive_N: ArrayLike) -> tuple[Arra
     return of_positives_KM.mean(axis=1), covariance_KK
 
 
+def error_of_difference(first_N: ArrayLike, second_N: ArrayLike, positive_N: ArrayLike) -> float:
+    """The standard error of the difference of two areas on the same cases (DeLong et al. 1988).
+
+        S11 + S22 - 2 S12 = var(V10_1 - V10_2) / M + var(V01_1 - V01_2) / L
+
+    The right side has no rounding where both put the cases in the same order: there it is 0.
+    """
+    parts = [_placements(*two_classes(scores, positive_N, least=2)) for scores in (first_N, second_N)]
+    differences = [one - other for one, other in zip(*parts, strict=True)]
+    return math.sqrt(sum(float(values.var(ddof=1)) / len(values) for values in differences))
+
+
 def auc_difference(first_N: ArrayLike, second_N: ArrayLike, positive_N: ArrayLike, confidence: float) -> Difference:
     """How much larger the first score's area is than the second's on the same cases (DeLong et al. 1988).
 

@@ -49,6 +49,7 @@ class Memory:
     def __init__(self) -> None:
         self.saves: list[tuple[Progress, LearnerState]] = []
         self.told: list[tuple[str, int]] = []
+        self.notices: set[int] = set()
 
     def newest(self) -> tuple[Progress, LearnerState] | None:
         return self.saves[-1] if self.saves else None
@@ -56,6 +57,9 @@ class Memory:
     def save(self, progress: Progress, state: LearnerState) -> None:
         kept = {name: list(values) for name, values in progress.curve.items()}
         self.saves.append((replace(progress, curve=kept), state))
+
+    def wanted(self, step: int) -> bool:
+        return step in self.notices
 
     def started(self, step: int) -> None:
         self.told.append(("started", step))
@@ -69,6 +73,13 @@ class Memory:
 
 def _train(learner: Counter, memory: Memory, max_steps: int = 25, save_every: int = 10) -> Progress:
     return train(learner, max_steps=max_steps, save_every=save_every, recorder=memory, saver=memory)
+
+
+def test_it_saves_out_of_turn_where_a_checkpoint_is_wanted() -> None:
+    memory = Memory()
+    memory.notices = {13}
+    _train(Counter(), memory)
+    assert [progress.step for progress, _ in memory.saves] == [10, 13, 20, 25]
 
 
 def test_it_saves_on_schedule_and_at_the_end() -> None:

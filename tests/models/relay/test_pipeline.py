@@ -19,7 +19,7 @@ from models.relay.problems import Problems
 from models.relay.tasks.user import UserTask
 
 LARGEST = Path(__file__).parent / "tasks" / "largest.py"
-STAGES = ["name", "data", "teacher", "student", "labels", "fine_tuning", "control", "study", "evaluation"]
+STAGES = ["name", "data", "teacher", "student", "labels", "fine_tuning", "control", "study", "evaluation", "promotion"]
 
 
 @pytest.mark.parametrize("preset", workloads.preset_names("relay"))

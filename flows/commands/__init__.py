@@ -1,0 +1,1 @@
+"""The commands of `orchard`, a file a subject; each registers its own with the application."""

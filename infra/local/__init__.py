@@ -1,0 +1,1 @@
+"""`orchard up`: the services of one machine, started together, watched, and stopped together."""

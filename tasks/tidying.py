@@ -1,0 +1,94 @@
+"""What a run that crashed has left behind: stopped, unless the run turns out to be alive."""
+
+from uuid import UUID
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Running
+
+from infra import launch
+from infra.launch import Stopped
+from models.common.config import Config
+from models.common.errors import ClusterError
+from tasks.cancelling import emit_failure, runs_of
+from tasks.run_page import artifact_key
+
+
+class Tidied(Config):
+    """What was found of a run that crashed, and stopped."""
+
+    run_key: str
+    goes_on: bool  # it was not dead, or has been started again: nothing was stopped
+    stopped: dict[str, Stopped]  # by run key: those that the flow run was made of
+
+
+@task(task_run_name="stop-what-is-left", retries=3, retry_delay_seconds=20)
+def stop_what_is_left(run_key: str, flow_run_id: UUID | None) -> Tidied:
+    """Every Ray job of the crashed run, stopped and seen to be gone.
+
+    A run whose process is alive after all (its machine slept, the server was away) is set to Running again.
+    """
+    flow_run = _read(flow_run_id)
+    if flow_run and _goes_on(flow_run):
+        get_run_logger().info("%s goes on: nothing is stopped", run_key)
+        return Tidied(run_key=run_key, goes_on=True, stopped={})
+    keys = [folder.key for folder in runs_of(flow_run)] if flow_run else []
+    stopped = {key: launch.stop_run(key) for key in keys or [run_key]}
+    create_markdown_artifact(key=artifact_key(run_key, "tidied"), markdown=_page(run_key, stopped))
+    left = [process for each in stopped.values() for process in each.left]
+    if left:
+        raise ClusterError(f"{run_key}: still alive: {', '.join(left)}\nlook at Ray's dashboard; stop it there")
+    return Tidied(run_key=run_key, goes_on=False, stopped=stopped)
+
+
+@task(task_run_name="tell-why")
+def tell_crash(run_key: str, flow_run_id: UUID | None, state: str, reason: str) -> None:
+    """One event, as of a run that failed."""
+    flow_run = _read(flow_run_id)
+    workload = next((folder.asked().workload for folder in runs_of(flow_run)), "") if flow_run else ""
+    emit_failure(run_key, flow_run_id or UUID(int=0), workload, f"{state}: {reason}".strip(": "))
+
+
+def _read(flow_run_id: UUID | None) -> FlowRun | None:
+    """The flow run, or None where it has been deleted."""
+    if flow_run_id is None:
+        return None
+    with get_client(sync_client=True) as client:
+        try:
+            return client.read_flow_run(flow_run_id)
+        except ObjectNotFound:
+            return None
+
+
+def _goes_on(flow_run: FlowRun) -> bool:
+    """Whether the run has been started again, or is alive; one that is alive is said to be."""
+    if flow_run.state and not flow_run.state.is_final():
+        return True
+    if not any(folder.running_pid() for folder in runs_of(flow_run)):
+        return False
+    alive = Running(message="its process is alive: the heartbeats were lost on their way")
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(flow_run.id, alive, force=True)
+    return True
+
+
+def _page(run_key: str, stopped: dict[str, Stopped]) -> str:
+    rows = [
+        f"| {key} | {', '.join(each.jobs) or 'none was running'} | {each.workers} | "
+        f"{', '.join(each.left) or 'none'} | {each.seconds:.1f} |"
+        for key, each in stopped.items()
+    ]
+    return "\n".join(
+        [
+            f"# What {run_key} left behind",
+            "",
+            "| run | Ray jobs stopped | their processes | still alive | seconds |",
+            "| --- | --- | --- | --- | --- |",
+            *rows,
+            "",
+            "Checkpoints are kept: a run of the same name goes on from them.",
+        ]
+    )

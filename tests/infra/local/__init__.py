@@ -1,0 +1,1 @@
+"""What `orchard up` is made of."""
