@@ -9,6 +9,7 @@ import requests
 
 from infra.drill.hosts import Network, missing
 from infra.drill.prefect_nodes import POOL, Database, PrefectServer, PrefectWorker, missing_database
+from tests.fixtures.prefect_rest import answer_of
 from tests.fixtures.workers import wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -76,6 +77,4 @@ def state(server: PrefectServer, run: str) -> str:
 
 
 def ask(server: PrefectServer, path: str, **body: Any) -> Any:
-    answer = requests.post(f"{server.api}/{path}", json=body, headers=server.login(), timeout=30)
-    answer.raise_for_status()
-    return answer.json()
+    return answer_of("POST", f"{server.api}/{path}", body, server.login())

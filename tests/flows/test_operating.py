@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-import requests
 
 from infra.runs import Asked, RunFolder
 from tests.fixtures.commands import orchard
+from tests.fixtures.prefect_rest import answer_of, ask
 
 pytestmark = pytest.mark.usefixtures("prefect")
 
@@ -23,9 +23,7 @@ class Server:
         self.flow = self.post("flows/", name="relay")["id"]
 
     def post(self, path: str, **body: Any) -> Any:
-        answer = requests.post(f"{self.api}/{path}", json=body, timeout=30)
-        answer.raise_for_status()
-        return answer.json() if answer.content else None
+        return ask(f"{self.api}/{path}", **body)
 
     def a_run(self, name: str, state: dict[str, Any], deployed: bool = True, **parameters: Any) -> str:
         """A flow run of relay in this state."""
@@ -36,7 +34,7 @@ class Server:
         return self.post(path, name=name, state=state, parameters=parameters)["id"]
 
     def state(self, flow_run: str) -> str:
-        return requests.get(f"{self.api}/flow_runs/{flow_run}", timeout=30).json()["state"]["name"]
+        return answer_of("GET", f"{self.api}/flow_runs/{flow_run}")["state"]["name"]
 
 
 @pytest.fixture
@@ -117,8 +115,7 @@ def test_logs_of_a_run_of_another_machine_come_from_the_server(server: Server) -
     for number, line in enumerate(lines):
         at = datetime.now(UTC).isoformat()
         entry = {"name": "x", "level": 40 if number == 2 else 20, "message": line, "timestamp": at}
-        server_answer = requests.post(f"{server.api}/logs/", json=[{**entry, "flow_run_id": flow_run}], timeout=30)
-        assert server_answer.ok
+        answer_of("POST", f"{server.api}/logs/", [{**entry, "flow_run_id": flow_run}])
     deadline = time.monotonic() + 30
     while not (found := orchard("logs", name, "--stage", "teacher", "--json").stdout) and time.monotonic() < deadline:
         time.sleep(0.5)  # the server writes logs a little later

@@ -13,10 +13,10 @@ from typing import Any
 
 import psutil
 import pytest
-import requests
 
 from infra.runs import read_lines
 from tests.fixtures.commands import orchard, orchard_json, started
+from tests.fixtures.prefect_rest import ask
 
 pytestmark = pytest.mark.slow
 TINY = ("run", "relay", "--preset", "tiny")
@@ -89,18 +89,16 @@ def test_the_run_page_tells_what_happened(prefect: str) -> None:
     assert "student: 80/80 finished" in done.stderr
     assert "orchard pull relay@v0.1.0" in done.stdout
 
-    def ask(path: str, **body: Any) -> list[dict[str, Any]]:
-        answer = requests.post(f"{prefect}/{path}/filter", json=body, timeout=30)
-        answer.raise_for_status()
-        return answer.json()
+    def found(path: str, **of: Any) -> list[dict[str, Any]]:
+        return ask(f"{prefect}/{path}/filter", **of)
 
-    [run] = ask("flow_runs", flow_runs={"name": {"any_": ["shown"]}})
+    [run] = found("flow_runs", flow_runs={"name": {"any_": ["shown"]}})
     assert run["state_type"] == "COMPLETED"
     of_run = {"flow_runs": {"id": {"any_": [run["id"]]}}}
-    names = {task["name"] for task in ask("task_runs", **of_run)}
+    names = {task["name"] for task in found("task_runs", **of_run)}
     assert {"prepare", "train-teacher", "train-student", "generate-labels", "train-fine_tuning", "train-control",
             "generate-study", "evaluate-evaluation", "require-gates", "publish"} == names  # fmt: skip
-    artifacts = ask("artifacts", **of_run)
+    artifacts = found("artifacts", **of_run)
     progress = {each["key"]: each["data"] for each in artifacts if each["type"] == "progress"}
     assert progress.keys() >= {"shown-teacher", "shown-student", "shown-evaluation"}
     assert set(progress.values()) == {100.0}
@@ -110,7 +108,7 @@ def test_the_run_page_tells_what_happened(prefect: str) -> None:
     assert "data:image/png;base64," in pages["shown-result"]
     assert "| --- |" in pages["shown-result"]
     assert pages["shown-result"].startswith("Published as `relay@v0.1.0` · report: `")
-    logs = ask("logs", logs={"flow_run_id": {"any_": [run["id"]]}})
+    logs = found("logs", logs={"flow_run_id": {"any_": [run["id"]]}})
     told = "\n".join(line["message"] for line in logs)
     assert "teacher: step 0, 1 workers" in told
     assert "finished at step 60" in told

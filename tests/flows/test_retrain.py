@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from infra import artifacts
 from models.common.contest import Contest
 from models.common.promotion import bounds
 from tests.fixtures.commands import orchard, started
+from tests.fixtures.prefect_rest import ask
 
 TINY = ("retrain", "nqs", "--preset", "tiny")
 WORSE = ("--set", "training.max_steps=5", "--set", "gates.most_relative_error=10")
@@ -29,9 +29,7 @@ class Server:
         self.api = api
 
     def ask(self, path: str, **body: Any) -> Any:
-        answer = requests.post(f"{self.api}/{path}", json=body, timeout=30)
-        answer.raise_for_status()
-        return answer.json()
+        return ask(f"{self.api}/{path}", **body)
 
     def newest(self) -> dict[str, Any]:
         """The retraining's flow run that began last."""

@@ -11,8 +11,9 @@ import pytest
 from infra.runs import RunFolder, read_lines
 from tasks.run_page import artifact_key
 from tests.fixtures.commands import started
+from tests.fixtures.prefect_rest import ask
 from tests.fixtures.services import prefect_server
-from tests.fixtures.workers import Worker, ask, processes_of_run, wait_for
+from tests.fixtures.workers import Worker, processes_of_run, wait_for
 
 
 @pytest.mark.parametrize(("run_key", "key"), [("a.b_c-1", "a-b-c-1-result"), ("relay", "relay-result")])
