@@ -11,11 +11,14 @@ TEST_SECONDS ?= 4800
 TEST_WORKERS ?= 2
 BIN := .venv/bin
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
+UV := uv==0.13.9
+# A lock's versions alone, as constraints have to be.
+UNHASHED := '/^ *--hash/d; s/ *(--hash.*|\\)$$//'
 
 # flock: two makes at once in one checkout install one after the other.
 INSTALL := flock Makefile $(MAKE) --no-print-directory _install LOCKS
 
-.PHONY: help demo test drill lint format llm pictures lock clean reset install _browser _hosts _install _python _system
+.PHONY: help demo test drill lint format llm pictures lock clean reset install _browser _hosts _install _python _system _torch
 
 help: ## this list
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -43,7 +46,8 @@ install: ## .venv with what a run needs, and the orchard command in it
 	$(INSTALL)=requirements.lock
 
 llm: install ## what policies of Hugging Face need on top: transformers and peft, as locked for the tests
-	$(BIN)/python -m pip install $(PIP_FLAGS) -c requirements.lock -c requirements-test.lock --no-build-isolation -e '.[llm]'
+	sed -E $(UNHASHED) requirements.lock requirements-test.lock >.venv/.versions
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c .venv/.versions --no-build-isolation -e '.[llm]'
 
 drill: ## play every fault on a cluster of hosts on this machine, as root: half an hour on two cores; ARGS="worker host"
 	$(INSTALL)=requirements.lock
@@ -69,11 +73,19 @@ lock: _python ## resolve the dependencies of pyproject.toml anew, into both lock
 	pins >"$$folder/run"
 	"$$python" -m pip install $(PIP_FLAGS) -r "$$folder/test.in" -c "$$folder/run"
 	pins | grep -vxFf "$$folder/run" >"$$folder/test"
+	# The hash of this machine's torch beside those of the index, which has no build for a CPU only.
+	"$$python" -m pip download $(PIP_FLAGS) --no-deps --dest "$$folder/torch" "$$(grep '^torch==' "$$folder/run")"
+	torch=$$(sha256sum "$$folder"/torch/* | cut -d' ' -f1)
+	"$$python" -m pip install $(PIP_FLAGS) $(UV)
+	hashed() {
+	    "$$folder/venv/bin/uv" pip compile --quiet --no-deps --no-header --no-annotate --generate-hashes "$$1" |
+	        sed -E "s/^torch==.*/&\n    --hash=sha256:$$torch \\\\/"
+	}
 	made="# Made by \`make lock\` from pyproject.toml, on Python 3.11 and Linux; not edited by hand."
 	what="# What a run needs. CUDA's libraries are not here: where torch needs them, it names their versions."
-	printf '%s\n' "$$made" "$$what" "" | cat - "$$folder/run" >requirements.lock
+	{ printf '%s\n' "$$made" "$$what" "" && hashed "$$folder/run"; } >requirements.lock
 	what="# What tests and development need on top of requirements.lock."
-	printf '%s\n' "$$made" "$$what" "" | cat - "$$folder/test" >requirements-test.lock
+	{ printf '%s\n' "$$made" "$$what" "" && hashed "$$folder/test"; } >requirements-test.lock
 
 clean: ## remove caches, and nothing that a run wrote
 	find . -path ./.venv -prune -o -path ./.orchard -prune -o -name __pycache__ -type d -exec rm -rf {} +
@@ -96,13 +108,32 @@ _install:
 	done
 	if [ $${#changed[@]} -gt 0 ]; then
 	    echo "Installing $$(cat "$${changed[@]}" | grep -c ==) packages into .venv; the first time takes a few minutes."
-	    $(BIN)/python -m pip install $(PIP_FLAGS) $$(printf -- '-r %s ' "$${changed[@]}")
+	    case " $${changed[*]} " in *" requirements.lock "*) $(MAKE) --no-print-directory _torch ;; esac
+	    $(BIN)/python -m pip install $(PIP_FLAGS) --no-deps $$(printf -- '-r %s ' "$${changed[@]}")
+	    # Without hashes, what torch names beside the locks: CUDA's libraries, where it is built for them.
+	    sed -E $(UNHASHED) $(LOCKS) >.venv/.versions
+	    $(BIN)/python -m pip install $(PIP_FLAGS) -r .venv/.versions
 	    for lock in "$${changed[@]}"; do cp "$$lock" ".venv/.$$lock"; done
 	fi
 	if ! cmp -s pyproject.toml .venv/.pyproject.toml || [ ! -x $(BIN)/orchard ]; then
 	    $(BIN)/python -m pip install $(PIP_FLAGS) --no-deps --no-build-isolation --editable .
 	    cp pyproject.toml .venv/.pyproject.toml
 	fi
+
+# The build of torch that this machine's indexes prefer. pip itself would prefer one whose hash its index tells, and so
+# bring 3 GB of CUDA where a wheel for the processor lies in a folder.
+_torch:
+	folder=$$(mktemp -d)
+	trap 'rm -rf "$$folder"' EXIT
+	pin=$$(grep -oE '^torch==\S+' requirements.lock)
+	$(BIN)/python -m pip download $(PIP_FLAGS) --no-deps --dest "$$folder" "$$pin"
+	hash=sha256:$$(cat "$$folder"/*.whl | sha256sum | cut -d' ' -f1)
+	if ! grep -q -- "--hash=$$hash" requirements.lock; then
+	    echo "$$(ls "$$folder") is none of the builds of $$pin that requirements.lock names" >&2
+	    echo "if you trust where it came from, add --hash=$$hash to $$pin there" >&2
+	    exit 1
+	fi
+	$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps --no-index -f "$$folder" "$$pin"
 
 # A Python that can make .venv.
 _python:

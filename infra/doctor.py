@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Literal
 
-from infra import artifacts, launch, lineage, preflight
+from infra import artifacts, launch, lineage, preflight, ray_client
 from infra.clusters import LAPTOP
 from infra.lineage import LOCK
 from infra.local.prefect_api import PrefectApi
@@ -74,12 +74,12 @@ def _versions() -> Iterator[Check]:
 
 def _locked_versions() -> dict[str, str]:
     lines = LOCK.read_text().splitlines() if LOCK.exists() else []
-    return dict(line.split("==", 1) for line in lines if "==" in line and not line.startswith("#"))
+    return dict(line.split()[0].split("==", 1) for line in lines if "==" in line and not line.startswith("#"))
 
 
 def _machine() -> Check:
     hardware = lineage.hardware()
-    gpus = launch.local_gpus()
+    gpus = ray_client.local_gpus()
     text = f"{hardware['cores']} cores, {hardware['memory_gib']} GiB, {gpus or 'no'} GPUs, Python {hardware['python']}"
     return Check("machine", "ok", text)
 
@@ -111,7 +111,7 @@ def _ray() -> Check:
     address = settings().ray_address
     if not address:
         return Check("ray", "ok", "local, started by each run; auth on")
-    if launch.asks_for_token(address):
+    if ray_client.asks_for_token(address):
         return Check("ray", "ok", f"{address}, auth on")
     return Check("ray", "warn", f"{address}, auth off: whoever reaches it can run code there")
 

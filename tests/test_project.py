@@ -29,8 +29,8 @@ PRESETS = [(workload, preset) for workload in workloads.names() for preset in wo
 
 
 def pins(lock: str) -> dict[str, str]:
-    lines = (line.partition("#")[0].strip() for line in (ROOT / lock).read_text().splitlines())
-    return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines if line)}
+    found = re.findall(r"^(\S+)==(\S+)", (ROOT / lock).read_text(), re.MULTILINE)
+    return {canonicalize_name(name): version for name, version in found}
 
 
 def mentioned(pattern: str) -> set[str]:
@@ -45,9 +45,12 @@ def test_the_lock_pins_every_direct_dependency_within_its_range(lock: str):
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_the_lock_names_versions_and_nothing_of_where_they_lie(lock: str):
-    lines = [line for line in (ROOT / lock).read_text().splitlines() if line and not line.startswith("#")]
-    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9A-Za-z.!]+", line)] == []
+def test_the_lock_names_versions_and_hashes_and_nothing_of_where_they_lie(lock: str):
+    pinned = r"[A-Za-z0-9._-]+==[0-9A-Za-z.!]+(?: \\\n    --hash=sha256:[0-9a-f]{64})+\n"
+    comments, _, packages = (ROOT / lock).read_text().partition("\n\n")
+    assert all(line.startswith("#") and "http" not in line for line in comments.splitlines())
+    assert packages
+    assert re.sub(pinned, "", packages) == ""
 
 
 def test_the_two_locks_share_no_package():

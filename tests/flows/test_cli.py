@@ -168,6 +168,7 @@ def test_doctor_is_content_with_this_machine() -> None:
     assert done.returncode == 0, done.stdout
     for name in ("torch", "ray", "disk", "registry", "remote", "auth on"):
         assert name in done.stdout
+    assert "the lock has" not in done.stdout, "what is installed is what the lock names"
 
 
 @pytest.mark.parametrize(
