@@ -263,6 +263,21 @@ def _busy(figure: Figure, x_axis: Axis, y_axis: Axis) -> list[tuple[float, float
         points = [(x_axis(x), y_axis(y)) for x, y in zip(curve.x, curve.y, strict=True)]
         pixels += points
         for (x0, y0), (x1, y1) in pairwise(points if curve.style != "points" else []):
-            steps = int(max(abs(x1 - x0), abs(y1 - y0)) / 6)
-            pixels += [(x0 + (x1 - x0) * at / steps, y0 + (y1 - y0) * at / steps) for at in range(1, steps)]
+            begin, end = _both(_visible(x0, x1, x_axis), _visible(y0, y1, y_axis))
+            steps = int((end - begin) * max(abs(x1 - x0), abs(y1 - y0)) / 6)
+            parts = [begin + (end - begin) * at / steps for at in range(1, steps)]
+            pixels += [(x0 + (x1 - x0) * part, y0 + (y1 - y0) * part) for part in parts]
     return pixels
+
+
+def _visible(first: float, last: float, axis: Axis) -> tuple[float, float]:
+    """From which part of the way to which a line is within an axis: a curve may come from far outside."""
+    if first == last:
+        return 0.0, 1.0
+    enters, leaves = sorted((edge - first) / (last - first) for edge in (axis.begin, axis.end))
+    return max(0.0, enters), min(1.0, leaves)
+
+
+def _both(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
+    """What two parts of the way have in common; nothing where the second number is not the larger one."""
+    return max(a[0], b[0]), min(a[1], b[1])

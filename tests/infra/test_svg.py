@@ -82,6 +82,25 @@ def test_labels_of_levels_do_not_stand_on_each_other() -> None:
     assert len(places) == 3
 
 
+def _label_beside(curve: Curve) -> tuple[str | None, float]:
+    """Where the label of a level at 0.5 is anchored, and how far below its line, in pixels."""
+    figure = Figure(
+        title="t", x_label="x", y_label="y", x_range=(0.0, 1.0), y_range=(0.0, 1.0),
+        levels=(Level(label="exact", value=0.5),), curves=(curve,),
+    )  # fmt: skip
+    svg = draw_svg(figure)
+    [label] = _of_class(svg, "level-label")
+    return label.get("text-anchor"), float(label.get("y", "nan")) - _at(svg, 0.5)
+
+
+@pytest.mark.timeout(60)
+def test_a_label_is_placed_beside_a_curve_that_comes_from_far_outside() -> None:
+    anchor, _ = _label_beside(Curve(label="down, near the right end", x=(0.0, 0.98), y=(1e9, 0.0)))
+    assert anchor == "middle"
+    _, below = _label_beside(Curve(label="along the level", x=(-1e9, 1.0), y=(0.5, 0.5)))
+    assert below > 10
+
+
 def test_a_level_far_from_the_curves_is_in_the_picture() -> None:
     figure = Figure(
         title="t", x_label="x", y_label="y", levels=(Level(label="far", value=-9.0),),
