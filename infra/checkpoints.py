@@ -3,9 +3,11 @@
 Ranks of one host share a folder of its disk; with a store of objects behind it, no host needs the disk of another.
 """
 
+import errno
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +25,7 @@ Value = TypeVar("Value")
 
 _PREFIX = "step-"
 _FENCE = "attempt"
+_FULL_BYTES = 1 << 20  # what a full disk may have left
 
 
 class CheckpointStore:
@@ -71,17 +74,19 @@ class CheckpointStore:
 
         A death at any moment leaves the checkpoints before as they are: the rename is the commit. In the store it is
         written beside what comes next; while one is on its way, further ones stay on the workers' disks. Raises GivenUp
-        where another attempt has begun since.
+        where another attempt has begun since, CheckpointError where the disk is full.
         """
         self._require_uploads()
         name = f"{_PREFIX}{progress.step:010d}"
         draft = self.folder / f".{name}.{self.attempt}.partial"
         if self.leads:
-            draft.mkdir()
-            torch.save({"progress": asdict(progress), "state": state.shared}, draft / "shared.pt")
+            with self._room(draft, progress.step):
+                draft.mkdir()
+                torch.save({"progress": asdict(progress), "state": state.shared}, draft / "shared.pt")
         self._barrier()
         if state.own:
-            torch.save(state.own, draft / f"own-{self.rank}.pt")
+            with self._room(draft, progress.step):
+                torch.save(state.own, draft / f"own-{self.rank}.pt")
         self._barrier()
         about = {
             "identity": self.identity,
@@ -91,7 +96,8 @@ class CheckpointStore:
             "attempt": self.attempt,
         }
         if self.leads:
-            self._commit(draft, name, about)
+            with self._room(draft, progress.step):
+                self._commit(draft, name, about)
         self._barrier()
         if self.remote and self._urgent:
             self.remote.settle()
@@ -127,8 +133,7 @@ class CheckpointStore:
 
         A store that does not answer is waited for where the hosts' own folders have none in common.
 
-        Raises CheckpointError where it belongs to another config, or to another number of workers and cannot be
-        converted.
+        Raises CheckpointError where it belongs to another config, or to another engine, ZeRO stage or precision.
         """
         here, there = self._whole_ones(), self._in_store(wait=False)
         while True:
@@ -150,6 +155,22 @@ class CheckpointStore:
     def saved(self) -> list[Path]:
         """The committed checkpoints of this host, newest first."""
         return sorted(self.folder.glob(f"{_PREFIX}*"), reverse=True)
+
+    @contextmanager
+    def _room(self, draft: Path, step: int) -> Iterator[None]:
+        """Raises CheckpointError where what is written finds the disk full; its space is free again then."""
+        try:
+            yield
+        except (OSError, RuntimeError) as error:  # torch has an error of its own for a write that failed
+            full = getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(self.folder).free < _FULL_BYTES
+            if not full:
+                raise
+            shutil.rmtree(draft, ignore_errors=True)
+            kept = [folder.name for folder in self.saved()]
+            raise CheckpointError(
+                f"the disk of {self.folder} is full: the checkpoint of step {step} could not be written\n"
+                f"kept: {', '.join(kept) or 'none before it'}\nmake room there; the same --run-key goes on"
+            ) from error
 
     def _require_own_folder(self) -> None:
         found = (self.folder / _FENCE).read_text()
@@ -191,7 +212,7 @@ class CheckpointStore:
         return {
             (about["step"], about.get("attempt", "")): about
             for about, files in on_this_host
-            if not about["own"] or f"own-{self.rank}.pt" in files or about["workers"] != self.size
+            if set(self._own_files(about)) <= set(files)
         }
 
     def _verified(self) -> list[tuple[dict[str, Any], list[str]]]:
@@ -216,25 +237,51 @@ class CheckpointStore:
         return max(common, default=None)
 
     def _fetched(self, choice: Candidate, about: dict[str, Any], here: dict[Candidate, Any]) -> Path | None:
-        """The folder with the checkpoint; brought from the store where this host lacks it; None where it is damaged."""
+        """The folder with the checkpoint; brought from the store where this host lacks it; None where it is damaged.
+
+        What all ranks of a host read is brought once for them.
+        """
+        if not self._spread_by_others(about):
+            return self._fetched_here(choice, about, here)
+        folder = self._fetched_here(choice, about, here) if self.leads else None
+        [found] = self._from_leader([folder] if self.leads else None)
+        return found
+
+    def _fetched_here(self, choice: Candidate, about: dict[str, Any], here: dict[Candidate, Any]) -> Path | None:
         if choice in here:
             return self.folder / f"{_PREFIX}{choice[0]:010d}"
         assert self.remote is not None
-        own = [f"own-{self.rank}.pt"] if about["own"] else []
+        names, folder = ["shared.pt", *self._own_files(about)], self.folder / f".fetched-{self.rank}"
         try:
-            return self.remote.fetch(choice, ["shared.pt", *own], self.folder / f".fetched-{self.rank}")
+            return self.remote.fetch(choice, names, folder)
         except manifests.ManifestError as damage:
             self.warn(f"checkpoint of step {choice[0]} is damaged in the store and passed over: {damage}")
             return None
 
     def _load(self, folder: Path, about: dict[str, Any]) -> tuple[Progress, LearnerState]:
+        of_others = self._spread_by_others(about)
         saved = torch.load(folder / "shared.pt", map_location="cpu", weights_only=True)
-        own = {}
-        if about["own"]:
-            own = torch.load(folder / f"own-{self.rank}.pt", map_location="cpu", weights_only=False)
-        if folder.name.startswith("."):
+        own = [  # of the parts of others, which are mapped, a rank reads what it cuts out for itself
+            torch.load(folder / name, map_location="cpu", weights_only=False, mmap=of_others)
+            for name in self._own_files(about)
+        ]
+        if of_others:
+            self._barrier()  # whoever shares the folder has it open
+        if folder.name.startswith(".") and (self.leads or not of_others):
             shutil.rmtree(folder)
-        return Progress(**saved["progress"]), LearnerState(shared=saved["state"], own=own)
+        progress = Progress(**saved["progress"])
+        if of_others:
+            return progress, LearnerState(saved["state"], of_others=tuple(own))
+        return progress, LearnerState(saved["state"], own[0] if own else {})
+
+    def _spread_by_others(self, about: dict[str, Any]) -> bool:
+        """Whether it has parts of ranks that are not those of this group: another number wrote them."""
+        return about["own"] and about["workers"] != self.size
+
+    def _own_files(self, about: dict[str, Any]) -> list[str]:
+        """The parts that this rank reads: its own, or everybody's where another number of workers wrote them."""
+        ranks = range(about["workers"]) if self._spread_by_others(about) else [self.rank]
+        return [f"own-{rank}.pt" for rank in ranks] if about["own"] else []
 
     def _require_fit(self, about: dict[str, Any]) -> None:
         where = f"the checkpoint of step {about['step']} in {self.folder}"
@@ -242,11 +289,6 @@ class CheckpointStore:
             raise CheckpointError(
                 f"{where} was written for another config, seed or input than this stage has\n"
                 "use a new --run-key, or the config that this run key began with"
-            )
-        if about["own"] and about["workers"] != self.size:
-            raise CheckpointError(
-                f"{where} holds state that DeepSpeed spread over {about['workers']} workers; here are {self.size}\n"
-                f"resume with {about['workers']} workers; a cluster with zero_stage=0 resumes on any number"
             )
 
     @property

@@ -7,9 +7,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from infra import zero_parts
 from infra.clusters import Cluster
 from infra.settings import train_on_processors
 from models.common.contract import Engine, EngineFactory, LearnerState
+from models.common.errors import CheckpointError
+
+_WHOLE = "whole on each worker"
 
 OptimizerFactory = Callable[[Any], torch.optim.Optimizer]
 
@@ -78,6 +82,7 @@ class TorchEngine:
         return LearnerState(shared={"module": _module_state(self.module), "optimizer": self.optimizer.state_dict()})
 
     def load_state_dict(self, state: LearnerState) -> None:
+        _require_kind(state, _WHOLE)
         _load_module(self.module, state.shared["module"])
         self.optimizer.load_state_dict(state.shared["optimizer"])
 
@@ -91,9 +96,9 @@ class TorchEngine:
 class DeepSpeedEngine:
     """DeepSpeed's engine at the cluster's ZeRO stage and precision.
 
-    At stage 0 every rank holds everything, and a checkpoint loads on any number of workers. From stage 1 on, each
-    rank's part of the optimizer (at 3, of the weights too) is its own. Those parts are float32, so that a float64
-    module runs at stage 0.
+    At stage 0 every rank holds everything. From stage 1 on, each rank's part of the optimizer (at 3, of the weights
+    too) is its own, and is cut anew for another number of workers. Those parts are float32, so that a float64 module
+    runs at stage 0.
     """
 
     def __init__(
@@ -102,6 +107,7 @@ class DeepSpeedEngine:
         deepspeed = _import_deepspeed(cluster)
         self.clip_norm = clip_norm
         self.zero_stage = cluster.zero_stage
+        self.kind = f"spread by ZeRO {self.zero_stage} in {cluster.precision}" if self.zero_stage else _WHOLE
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
             model=module,
             optimizer=optimizer(_trained(module).values()),
@@ -139,18 +145,29 @@ class DeepSpeedEngine:
         if self.zero_stage == 0:
             return LearnerState(shared={"module": _module_state(self.module), "optimizer": self.optimizer.state_dict()})
         module = {"module": _module_state(self.module)}
-        optimizer = {"optimizer": self.optimizer.state_dict()}
+        optimizer = {"optimizer": self.optimizer.state_dict(), "kind": self.kind}
         if self.zero_stage == 3:  # the optimizer's part holds the weights; the module's own tensors are empty
             return LearnerState(shared={}, own=optimizer)
         return LearnerState(shared=module, own=optimizer)
 
     def load_state_dict(self, state: LearnerState) -> None:
+        _require_kind(state, self.kind)
         if self.zero_stage != 3:
             _load_module(self.module, state.shared["module"])
         if self.zero_stage == 0:
             self.optimizer.load_state_dict(state.shared["optimizer"])
-        else:  # DeepSpeed wants a list with every rank's part and reads this rank's
-            self.optimizer.load_state_dict([state.own["optimizer"]] * dist.get_world_size())
+        else:
+            # DeepSpeed wants a list with every rank's part and reads this rank's. Unless told, it takes the weights
+            # that it updates from the module, where bf16 has rounded them.
+            parts = [self._own_part(state)] * dist.get_world_size()
+            self.optimizer.load_state_dict(parts, load_from_fp32_weights=True)
+
+    def _own_part(self, state: LearnerState) -> dict[str, Any]:
+        if not state.of_others:
+            return state.own["optimizer"]
+        saved = [own["optimizer"] for own in state.of_others]
+        rank, size = dist.get_rank(), dist.get_world_size()
+        return zero_parts.for_rank(saved, self.optimizer, zero_stage=self.zero_stage, rank=rank, size=size)
 
     def optimizer_state(self, name: str) -> list[Tensor]:
         if self.zero_stage == 0:
@@ -206,6 +223,17 @@ def _deepspeed_config(cluster: Cluster, clip_norm: float | None) -> dict[str, An
         "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": cluster.precision == "bf16"},
     }
+
+
+def _require_kind(state: LearnerState, kind: str) -> None:
+    """Raises CheckpointError where the state was saved by an engine that keeps it in another way."""
+    [found, *_] = [own["kind"] for own in (state.own, *state.of_others) if own] or [_WHOLE]
+    if found != kind:
+        raise CheckpointError(
+            f"the checkpoint's optimizer was {found}; here it is {kind}\n"
+            "fits: any number of workers of a cluster with the ZeRO stage and precision that this run began with\n"
+            "resume on such a cluster, or begin anew with another --run-key"
+        )
 
 
 def _trained(module: nn.Module) -> dict[str, nn.Parameter]:

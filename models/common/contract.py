@@ -31,12 +31,27 @@ class LearnerState:
     """Everything that makes the next step what it is.
 
     shared: the same on every rank; one copy is saved, and any number of workers loads it.
-    own: what only this rank has (ZeRO partitions); it loads at the number of workers that saved it, or is refused.
+    own: what only this rank has (ZeRO partitions).
+    of_others: where another number of workers saved it, what each of these had, in the order of ranks; `own` is empty.
     Values are what `torch.save` takes: tensors, numbers, strings, lists and dicts of them.
     """
 
     shared: dict[str, Any]
     own: dict[str, Any] = field(default_factory=dict)
+    of_others: tuple[dict[str, Any], ...] = ()
+
+    @classmethod
+    def joined(cls, parts: dict[str, LearnerState], **shared: Any) -> LearnerState:
+        """One state of several by name (engines), and of what else is shared."""
+        return cls(
+            shared={name: part.shared for name, part in parts.items()} | shared,
+            own={name: part.own for name, part in parts.items() if part.own},
+        )
+
+    def part(self, name: str) -> LearnerState:
+        """The state that was joined under this name."""
+        of_others = tuple(own[name] for own in self.of_others if name in own)
+        return LearnerState(self.shared[name], self.own.get(name, {}), of_others)
 
 
 class Engine(Protocol):

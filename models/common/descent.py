@@ -65,11 +65,10 @@ class Descent:
 
     def state_dict(self, **more: Any) -> LearnerState:
         """The state, with what else the learner keeps by name."""
-        engine = self.engine.state_dict()
-        return LearnerState(shared={"engine": engine.shared, "steps_done": self.steps_done, **more}, own=engine.own)
+        return LearnerState.joined({"engine": self.engine.state_dict()}, steps_done=self.steps_done, **more)
 
     def load_state_dict(self, state: LearnerState) -> None:
-        self.engine.load_state_dict(LearnerState(shared=state.shared["engine"], own=state.own))
+        self.engine.load_state_dict(state.part("engine"))
         self.steps_done = state.shared["steps_done"]
 
 

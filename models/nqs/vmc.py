@@ -163,7 +163,6 @@ class VmcLearner:
         return float(torch.linalg.vector_norm(torch.stack(norms)))
 
     def state_dict(self) -> LearnerState:
-        engine = self.natural.state_dict()
         own = {
             "steps_done": self.steps_done,
             "first_norm": self.first_norm,
@@ -172,10 +171,10 @@ class VmcLearner:
             "energy_guard": self.energy_guard.state_dict(),
             "mixing": self.mixing.state_dict(),
         }
-        return LearnerState(shared={"engine": engine.shared, "vmc": own}, own=engine.own)
+        return LearnerState.joined({"engine": self.natural.state_dict()}, vmc=own)
 
     def load_state_dict(self, state: LearnerState) -> None:
-        self.natural.load_state_dict(LearnerState(shared=state.shared["engine"], own=state.own))
+        self.natural.load_state_dict(state.part("engine"))
         own = state.shared["vmc"]
         self.steps_done, self.first_norm = own["steps_done"], own["first_norm"]
         mine = self.world.share(self.config.batch_size)

@@ -73,22 +73,18 @@ class PpoLearner:
 
     def state_dict(self) -> LearnerState:
         parts = {"actor": self.actor} | ({} if self.critic is None else {"critic": self.critic})
-        states = {name: part.state_dict() for name, part in parts.items()}
-        shared = {
-            "steps_done": self.steps_done,
-            "buffer": None if self.buffer is None else self.buffer.state_dict(),
-            "rollout": dict(self.rollout),
-            "guards": self.guards.state_dict(),
-        }
-        return LearnerState(
-            shared=shared | {name: state.shared for name, state in states.items()},
-            own={name: state.own for name, state in states.items() if state.own},
+        return LearnerState.joined(
+            {name: part.state_dict() for name, part in parts.items()},
+            steps_done=self.steps_done,
+            buffer=None if self.buffer is None else self.buffer.state_dict(),
+            rollout=dict(self.rollout),
+            guards=self.guards.state_dict(),
         )
 
     def load_state_dict(self, state: LearnerState) -> None:
-        self.actor.load_state_dict(LearnerState(state.shared["actor"], state.own.get("actor", {})))
+        self.actor.load_state_dict(state.part("actor"))
         if self.critic is not None:
-            self.critic.load_state_dict(LearnerState(state.shared["critic"], state.own.get("critic", {})))
+            self.critic.load_state_dict(state.part("critic"))
         self.steps_done = state.shared["steps_done"]
         buffer = state.shared["buffer"]
         self.buffer = None if buffer is None else Buffer.of_state(buffer, self.world.device)

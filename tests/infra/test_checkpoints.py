@@ -1,10 +1,12 @@
 """Checkpoints: whole or not at all, verified before anything is unpickled, the one before as a fallback."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -151,3 +153,36 @@ def test_killed_at_random_moments_of_saving_the_newest_commit_always_loads(tmp_p
             assert torch.all(found[1].shared["weights"] == float(found[0].step))
             reached = found[0].step
     assert reached > 0
+
+
+@pytest.mark.parametrize(
+    "fault", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("PytorchStreamWriter failed writing file")]
+)
+def test_a_full_disk_is_told_with_what_is_kept_and_saving_goes_on_once_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    store = _store(tmp_path)
+    store.save(Progress(1), _state(1))
+
+    def fails(_value: object, file: Path) -> None:
+        file.write_bytes(b"half of it")
+        raise fault
+
+    with monkeypatch.context() as patch:
+        patch.setattr("infra.checkpoints.torch.save", fails)
+        patch.setattr("infra.checkpoints.shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+        with pytest.raises(CheckpointError, match=r"is full: .* step 2 .*\nkept: step-0000000001\nmake room"):
+            store.save(Progress(2), _state(2))
+    assert [each.name for each in tmp_path.glob(".*")] == [], "what was written of it takes no space"
+    store.save(Progress(2), _state(2))
+    assert [folder.name for folder in store.saved()] == ["step-0000000002", "step-0000000001"]
+
+
+def test_another_fault_of_a_write_is_told_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    store = _store(tmp_path)
+    monkeypatch.setattr("infra.checkpoints.torch.save", fails)
+    with pytest.raises(OSError, match="Input/output error"):
+        store.save(Progress(1), _state(1))

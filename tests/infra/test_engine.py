@@ -1,5 +1,7 @@
 """DeepSpeed's engine at every ZeRO stage against plain torch written out by hand."""
 
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from infra import engine as engines
 from infra.checkpoints import CheckpointStore
 from infra.clusters import Cluster
 from infra.engine import engine_factory
@@ -222,27 +225,36 @@ def test_a_float64_module_stays_so_and_its_gradients_are_averaged_so(two_ranks: 
             torch.testing.assert_close(found, mean_gradient, rtol=1e-10, atol=1e-12)
 
 
-def _interrupted(rank: int, folder: str) -> dict[str, tuple[dict[str, Tensor], dict[str, Tensor], list[Tensor]]]:
-    """For each ZeRO stage: weights of an unbroken training, and of one that was saved and loaded half-way.
+_RESUMED: dict[str, dict[str, Any]] = {f"zero-{stage}": {"zero_stage": stage} for stage in (0, 1, 2, 3)} | {
+    f"zero-{stage}-bf16": {"zero_stage": stage, "precision": "bf16"} for stage in (1, 2, 3)
+}
+_SPREAD = [name for name in _RESUMED if name != "zero-0"]
 
-    Beside them by how much the optimizer's state differed right after loading.
-    """
+
+def _held(engine: Engine) -> dict[str, Any]:
+    """What is learnt: float32 weights, and both of AdamW's means, as DeepSpeed itself gathers them."""
+    means = {name: [each.clone() for each in engine.optimizer_state(name)] for name in ("exp_avg", "exp_avg_sq")}
+    return {"weights": engine.weights(), **means}
+
+
+def _interrupted(rank: int, folder: str) -> dict[str, Any]:
+    """For each shape: what an unbroken training held half-way and at its end, and one that was saved and loaded."""
     results = {}
-    for stage in (0, 1, 2, 3):
-        cluster = Cluster(name="z", workers=2, zero_stage=stage)
+    for name, shape in _RESUMED.items():
+        cluster = Cluster(name="z", workers=2, **shape)
         unbroken = _engine(cluster)
         _train(unbroken, range(3), rank, 2)
-        store = _store(Path(folder) / str(stage))
+        store = _store(Path(folder) / name)
         store.save(Progress(3), unbroken.state_dict())
-        saved = [tensor.clone() for tensor in unbroken.optimizer_state("exp_avg_sq")]
+        saved = _held(unbroken)
         _train(unbroken, range(3, STEPS), rank, 2)
         resumed = _engine(cluster)
         found = store.newest()
         assert found is not None
         resumed.load_state_dict(found[1])
-        changes = [a - b for a, b in zip(resumed.optimizer_state("exp_avg_sq"), saved, strict=True)]
+        loaded = _held(resumed)
         _train(resumed, range(found[0].step, STEPS), rank, 2)
-        results[f"zero-{stage}"] = unbroken.weights(), resumed.weights(), changes
+        results[name] = saved, loaded, unbroken.weights(), resumed.weights()
     return results
 
 
@@ -256,17 +268,16 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[An
     return folder, run_ranks(_interrupted, 2, str(folder))
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_a_resumed_engine_continues_bit_for_bit(interrupted: tuple[Path, list[Any]], stage: int) -> None:
+@pytest.mark.parametrize("name", _RESUMED)
+def test_a_resumed_engine_continues_bit_for_bit(interrupted: tuple[Path, list[Any]], name: str) -> None:
     for results in interrupted[1]:
-        unbroken, resumed, changes = results[f"zero-{stage}"]
-        for name, value in unbroken.items():
-            assert torch.equal(value, resumed[name]), name
-        assert not any(change.any() for change in changes)
+        saved, loaded, unbroken, resumed = results[name]
+        torch.testing.assert_close(loaded, saved, rtol=0, atol=0)
+        torch.testing.assert_close(resumed, unbroken, rtol=0, atol=0)
 
 
 def test_zero_0_resumes_from_two_workers_on_one(interrupted: tuple[Path, list[Any]]) -> None:
-    found = _store(interrupted[0] / "0").newest()
+    found = _store(interrupted[0] / "zero-0").newest()
     assert found is not None
     engine = _engine(Cluster(name="one", workers=1, engine="torch"))
     engine.load_state_dict(found[1])
@@ -275,9 +286,75 @@ def test_zero_0_resumes_from_two_workers_on_one(interrupted: tuple[Path, list[An
         torch.testing.assert_close(engine.weights()[name], value, rtol=1e-4, atol=1e-5)
 
 
-def test_a_state_spread_over_two_workers_is_refused_on_one(interrupted: tuple[Path, list[Any]]) -> None:
-    with pytest.raises(CheckpointError, match="spread over 2 workers; here are 1"):
-        _store(interrupted[0] / "1").newest()
+def _resumed_by_others(rank: int, folder: str, size: int) -> dict[str, Any]:
+    """For each shape: what a group of another size holds after loading, and its weights at the end."""
+    results = {}
+    for name in _SPREAD:
+        for elements in (None, 50):  # what a group of parameters of stage 3 may have on a rank before it is split
+            if elements and not name.startswith("zero-3"):
+                continue
+            with pytest.MonkeyPatch.context() as patch:
+                if elements:
+                    patch.setattr(engines, "_deepspeed_config", partial(_in_small_groups, elements))
+                engine = _engine(Cluster(name="z", workers=size, **_RESUMED[name]))
+            found = _store(Path(folder) / name).newest()
+            assert found is not None
+            engine.load_state_dict(found[1])
+            loaded = _held(engine)
+            again = loaded
+            if not elements:
+                other = _engine(Cluster(name="z", workers=size, **_RESUMED[name]))
+                other.load_state_dict(engine.state_dict())
+                again = _held(other)
+            _train(engine, range(3, STEPS), rank, size)
+            results[name, elements] = loaded, again, engine.weights()
+    return results
+
+
+def _in_small_groups(elements: int, cluster: Cluster, clip_norm: float | None) -> dict[str, Any]:
+    config = _DEEPSPEED_CONFIG(cluster, clip_norm)
+    return config | {"zero_optimization": config["zero_optimization"] | {"sub_group_size": elements}}
+
+
+_DEEPSPEED_CONFIG = engines._deepspeed_config
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_what_zero_spread_over_two_workers_another_number_goes_on_with(
+    interrupted: tuple[Path, list[Any]], tmp_path: Path, size: int
+) -> None:
+    folder = shutil.copytree(interrupted[0], tmp_path / "copy")
+    for results in run_ranks(_resumed_by_others, size, str(folder), size):
+        assert results.keys() > {(name, None) for name in _SPREAD}
+        for (name, _), (loaded, again, at_end) in results.items():
+            saved, _, unbroken, _ = interrupted[1][0][name]
+            torch.testing.assert_close(loaded, saved, rtol=0, atol=0, msg=lambda text, name=name: f"{name}: {text}")
+            torch.testing.assert_close(again, saved, rtol=0, atol=0)
+            close = 2e-3 if name.endswith("bf16") else 1e-5  # sums in another order
+            torch.testing.assert_close(at_end, unbroken, rtol=10 * close, atol=close)
+
+
+def _refusals(rank: int, folder: str) -> dict[tuple[str, str], str]:
+    """What each shape says of a checkpoint of each other one."""
+    told = {}
+    shapes = {"zero-0": {}, "zero-1": {"zero_stage": 1}, "zero-2-bf16": {"zero_stage": 2, "precision": "bf16"}}
+    for name, shape in shapes.items():
+        for other in _RESUMED:
+            found = _store(Path(folder) / other).newest()
+            assert found is not None
+            try:
+                _engine(Cluster(name="z", workers=2, **shape)).load_state_dict(found[1])
+            except CheckpointError as refused:
+                told[name, other] = str(refused)
+    return told
+
+
+def test_a_state_of_another_zero_stage_or_precision_is_refused(interrupted: tuple[Path, list[Any]]) -> None:
+    for told in run_ranks(_refusals, 2, str(interrupted[0])):
+        taken = {(a, b) for a in ("zero-0", "zero-1", "zero-2-bf16") for b in _RESUMED} - told.keys()
+        assert taken == {(name, name) for name in ("zero-0", "zero-1", "zero-2-bf16")}
+        assert "was spread by ZeRO 2 in fp32; here it is spread by ZeRO 2 in bf16" in told["zero-2-bf16", "zero-2"]
+        assert "was whole on each worker; here it is spread by ZeRO 1 in fp32" in told["zero-1", "zero-0"]
 
 
 def test_the_learning_rate_reaches_the_optimizer() -> None:

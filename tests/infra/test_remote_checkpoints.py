@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from infra import remote_checkpoints
+from infra.drill.s3_proxy import S3Proxy
 from infra.objects import Objects
 from infra.remote_checkpoints import GivenUp
 from infra.settings import ROOT
 from tests.fixtures.groups import Group, places
+from tests.fixtures.ranks import run_ranks
 from tests.fixtures.s3_door import Behind
 
 
@@ -41,6 +43,35 @@ def test_another_host_goes_on_from_the_store_which_keeps_the_newest(
     assert second.newest() == 20
     assert list((tmp_path / "two").glob(".*")) == []
     assert second.warned == []
+
+
+def _on_one_host(rank: int, url: str, endpoint: str, folder: str, size: int) -> Any:
+    """What a rank finds of what two ranks left, where all ranks are on one new host."""
+    group = Group(Objects(url, endpoint), Path(folder), rank=rank, size=size, leads=rank == 0)
+    found = group.checkpoints.newest()
+    assert found
+    numbers = [own["numbers"].clone() for own in found[1].of_others]
+    return found[0].step, found[1].own, numbers
+
+
+def _two_save(rank: int, url: str, endpoint: str, folder: str) -> None:
+    group = Group(Objects(url, endpoint), Path(folder) / str(rank), rank=rank, size=2)
+    group.save(5, own={"numbers": torch.full((100_000,), float(rank))})
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_another_number_of_ranks_has_the_parts_of_all_which_each_host_brings_once(
+    store: Objects, behind: Behind, door: S3Proxy, tmp_path: Path, size: int
+) -> None:
+    place = store.bucket.url, store.bucket.endpoint
+    run_ranks(_two_save, 2, *place, str(tmp_path / "old"))
+    whole = sum(len(behind.read(key)) for key in behind.keys("stage/checkpoints/") if key.endswith(".pt"))
+    before = door.counts().bytes_down
+    for step, own, numbers in run_ranks(_on_one_host, size, *place, str(tmp_path / "new"), size):
+        assert (step, own) == (5, {})
+        assert [each.unique().tolist() for each in numbers] == [[0.0], [1.0]]
+    assert whole < door.counts().bytes_down - before < 1.5 * whole
+    assert list((tmp_path / "new").glob(".fetched*")) == []
 
 
 _DEATHS = {

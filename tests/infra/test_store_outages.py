@@ -188,6 +188,11 @@ def test_of_two_hosts_either_may_be_lost_or_the_store(
     seen = run_ranks(_two_hosts, 2, store.bucket.url, store.bucket.endpoint, dead, str(tmp_path))
     silent = "the store has not answered for 0 s"
     assert seen == [[(10, {"of": rank}), (15, {"of": rank}), silent, (15, {"of": rank})] for rank in (0, 1)]
+    for host in ("host-1", "new"):  # a host's disk has its own rank's part only
+        found = Group(store, tmp_path / host).checkpoints.newest()
+        assert found
+        assert found[0].step == 15
+        assert (found[1].own, found[1].of_others) == ({}, ({"of": 0}, {"of": 1}))
 
 
 class _HostLost(BaseException):
