@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flows.finding import Found, find_run, server
-from infra import launch
+from infra import stopping
 from infra.runs import runs
 from models.common.errors import ClusterError, ConfigError
 
@@ -34,7 +34,7 @@ def cancel_run(run_name: str, tell: Callable[[str], None]) -> Ended:
     """
     found = find_run(run_name)
     if not found.is_under_way:
-        stopped = launch.stop_run(run_name)
+        stopped = stopping.stop_run(run_name)
         if stopped.jobs:
             tell(f"{run_name}: its process is gone; stopped {', '.join(stopped.jobs)}, which went on without it")
             return Ended(had_begun=True, left=stopped.left)
@@ -99,4 +99,4 @@ def _interrupt(found: Found, tell: Callable[[str], None]) -> None:
 def _left(found: Found, asked: "Seen | None") -> tuple[str, ...]:
     """What Ray still has of the run and of those that were parts of the same flow run, after stopping it once more."""
     parts = [each.key for each in runs() if asked and each.asked().root_flow_run == str(asked.id)]
-    return tuple(left for key in {found.run_name, *parts} for left in launch.stop_run(key).left)
+    return tuple(left for key in {found.run_name, *parts} for left in stopping.stop_run(key).left)

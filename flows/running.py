@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from flows.progress import following
-from infra import launch, lineage, preflight
+from infra import lineage, preflight, ray_client, stopping
 from infra.doctor import require_prefect
 from infra.retraining import Record, champion_version, open_retraining, require_registry
 from infra.runs import RunFolder, new_key
@@ -35,7 +35,7 @@ def run_flow(
     key = run_key or new_key(workload, preset, seed)
     _, shape = preflight.open_run(workload, preset, cluster, seed, key, overrides)
     require_prefect()
-    launch.start_ahead(shape)
+    ray_client.start_ahead(shape)
     folder = RunFolder(key, shape.storage)
     console.print(f"run {key}   (stop with Ctrl-C; --run-key {key} goes on)", highlight=False, soft_wrap=True)
     asked = {"preset": preset, "cluster": cluster, "seed": seed, "overrides": overrides}
@@ -117,4 +117,4 @@ def _stopped_by_signals(folder: RunFolder, since: float, console: Console) -> It
 
 def _stop_jobs(folder: RunFolder) -> None:
     with suppress(ClusterError):  # Ray is not up yet, or gone already
-        launch.stop_run(folder.key)
+        stopping.stop_run(folder.key)

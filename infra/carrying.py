@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from infra import manifests
+from infra import leftovers, manifests
 from infra.manifests import MANIFEST, ManifestError
 from infra.objects import Objects
 from infra.runs import StageFolder, StageRequest
@@ -125,7 +125,9 @@ class CarriedStageFolder(StageFolder):
     """A stage's folder on a machine that works on it, of which the flow's machine sees what goes through the store."""
 
     def __init__(self, request: StageRequest) -> None:
-        super().__init__(settings().home / "work" / request.run_key / request.stage)
+        work = settings().home / "work" / request.run_key
+        leftovers.use(work)
+        super().__init__(work / request.stage)
         assert request.storage is not None
         self.objects = Objects(request.storage, settings().s3_endpoint)
         self.place = f"runs/{request.run_key}/{request.stage}"
@@ -207,6 +209,7 @@ def _brought(objects: Objects, sha256: str) -> Path:
     folder = settings().home / "inputs" / sha256
     if folder in _VERIFIED:
         return folder
+    leftovers.use(folder)
     if not _is_whole(folder, sha256):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with (folder.parent / f".{sha256}.lock").open("w") as lock:

@@ -15,6 +15,10 @@ class Cluster(Config):
 
     name: str
     workers: PositiveInt = Field(description="workers of a stage that has the cluster to itself")
+    min_workers: PositiveInt | None = Field(
+        default=None, description="fewest that a group goes on with when nodes are lost; None: it waits for them all"
+    )
+    rejoin_seconds: PositiveInt = Field(default=120, description="how long lost nodes are waited for")
     cpus_per_worker: PositiveInt = Field(
         default=1, description="threads of a worker, and the cores asked of Ray for it"
     )
@@ -45,6 +49,19 @@ class Cluster(Config):
             raise ValueError("precision bf16 under DeepSpeed needs zero_stage 1, 2 or 3")
         return self
 
+    @model_validator(mode="after")
+    def _fewest_are_no_more_than_all(self) -> Self:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(
+                f"min_workers is {self.min_workers}, of {self.workers} workers; fits: at most {self.workers}"
+            )
+        return self
+
+    @property
+    def least_workers(self) -> int:
+        """With fewer, a stage does not train."""
+        return self.min_workers or self.workers
+
     @property
     def backend(self) -> Literal["gloo", "nccl"]:
         """What the workers speak to each other with."""
@@ -52,7 +69,22 @@ class Cluster(Config):
 
     def share(self, parts: int) -> Self:
         """The shape of one of `parts` stages that run side by side; a stage always has one worker."""
-        return self.but(workers=max(1, self.workers // parts))
+        least = None if self.min_workers is None else max(1, self.min_workers // parts)
+        return self.but(workers=max(1, self.workers // parts), min_workers=least)
+
+    def resources_per_worker(self) -> dict[str, float]:
+        """By Ray's names."""
+        gpus = {"GPU": float(self.gpus_per_worker)} if self.gpus_per_worker else {}
+        return {"CPU": float(self.cpus_per_worker), **gpus}
+
+    def workers_on(self, resources: dict[str, float]) -> int:
+        """How many workers a node with these resources has room for."""
+        return int(min(resources.get(name, 0) // each for name, each in self.resources_per_worker().items()))
+
+    def group_size(self, places: int, batch_size: int) -> int | None:
+        """The largest group for so many places over which the batch divides; None where that is too small."""
+        sizes = range(min(places, self.workers), self.least_workers - 1, -1)
+        return next((size for size in sizes if batch_size % size == 0), None)
 
     def check(self, stage: StageConfig, name: str) -> None:
         """Raises ConfigError where the stage's global batch does not divide over this cluster's workers."""
@@ -75,7 +107,7 @@ ONE_GPU = Cluster(
     zero_stage=1,
 )
 NODE_8 = ONE_GPU.but(name="node-8", workers=8, cpus_per_worker=8)
-CLUSTER = NODE_8.but(name="cluster", workers=32, zero_stage=2, max_failures=10)
+CLUSTER = NODE_8.but(name="cluster", workers=32, min_workers=8, zero_stage=2, max_failures=10)
 
 _ALL = {cluster.name: cluster for cluster in (LAPTOP, ONE_GPU, NODE_8, CLUSTER)}
 

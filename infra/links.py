@@ -1,13 +1,13 @@
 """Where a person finds what a run shows elsewhere: addresses for the run page."""
 
-from infra import launch
+from infra import ray_client
 from infra.local import state
 
 
-def job_page(run_key: str, stage: str) -> str | None:
-    """The page of the stage's job in Ray's dashboard, or None while no Ray is up."""
-    address = launch.dashboard()
-    return f"{address}/#/jobs/{run_key}.{stage}" if address else None
+def job_page(job: str) -> str | None:
+    """The page of a job in Ray's dashboard, or None while no Ray is up."""
+    address = ray_client.dashboard()
+    return f"{address}/#/jobs/{job}" if address else None
 
 
 def version_page(name: str, version: str) -> str | None:

@@ -60,7 +60,7 @@ def check_sources(config: WorkloadConfig) -> None:
 def check_memory(config: WorkloadConfig, cluster: Cluster) -> None:
     """Raises ConfigError where a stage is known to need more memory than a worker has."""
     has = (cluster.memory_gib_per_worker or lineage.memory_gib() / cluster.workers) * 2**30
-    group = WorkerGroup(cluster.workers, cluster.zero_stage, cluster.precision)
+    group = WorkerGroup(cluster.least_workers, cluster.zero_stage, cluster.precision)
     for name, stage in config.trained_stages().items():
         needs = stage.bytes_per_worker(group)
         if needs > has:

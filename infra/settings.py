@@ -22,7 +22,7 @@ class Settings:
     prefect_api: str | None  # PREFECT_API_URL: a Prefect server; unset: that of `orchard up`, or a temporary one
     prefect_auth_string: str | None  # PREFECT_API_AUTH_STRING: what logs in to it; known where `orchard up` runs it
     database: str | None  # PREFECT_SERVER_DATABASE_CONNECTION_URL: PostgreSQL for `orchard up`; unset: SQLite
-    retention_days: str  # ORCHARD_RETENTION_DAYS: how long `orchard up` keeps ended runs, their logs and events
+    retention_days: str  # ORCHARD_RETENTION_DAYS: how long ended runs' logs, and what they left, are kept
 
     @property
     def runs(self) -> Path:
@@ -204,6 +204,7 @@ def server_environment(port: int, auth_string: str, retention_days: float) -> di
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_UI_V2_ENABLED": "false",  # the other UI is there too; this one shows help and artifacts better
         "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": f"PT{seconds}S",
+        "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "flows.event_order",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": seconds,
         **{f"PREFECT_SERVER_SERVICES_{name}_LOOP_SECONDS": value for name, value in _SERVER_LOOPS.items()},

@@ -8,7 +8,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from infra import git, manifests
+from infra import git, leftovers, manifests
 from infra.settings import ROOT, settings
 
 _PACKAGES = ("infra", "models")
@@ -26,6 +26,7 @@ def code_folder() -> Path:
             # Of the copy: somebody may be writing in the file that it is of.
             digest.update(f"{name}\0{manifests.sha256_of(draft / name)}\n".encode())
         folder = above / digest.hexdigest()[:16]
+        leftovers.use(folder)
         with suppress(OSError):  # a folder that is there has the same content, and somebody may be reading it
             draft.rename(folder)
     assert folder.is_dir()

@@ -21,6 +21,7 @@ from infra.engine import engine_factory
 from infra.remote_checkpoints import GivenUp, RemoteCheckpoints
 from infra.runs import StageFolder, StageRequest, work_from
 from infra.settings import local_rank
+from infra.stacks import Watch, left
 from models.common.config import Config
 from models.common.contract import MapConfig, Metrics, StageConfig, World
 from models.common.errors import DataError, OrchardError
@@ -32,7 +33,7 @@ _EVENT_SECONDS = 0.5  # steps between two events are not reported one by one
 # is worth the restart that Ray Train makes.
 FATAL = (OrchardError, TypeError, ValueError, AttributeError, LookupError, AssertionError, NotImplementedError)
 
-
+_STANDS_STILL = 0.8  # of the time after which a worker is taken for hung: its stack is written before it is ended
 _ASKS = 10  # how often between two checkpoints the ranks ask each other whether a machine is about to go
 
 
@@ -76,9 +77,17 @@ def _train_rank(request: StageRequest, stage_folder: StageFolder, rank: int, not
     world = make_world(request, cluster)
     learner = config.build(world)
     save_every = min(cluster.save_every_steps, config.save_every_steps() or cluster.save_every_steps)
+    stacks = stage_folder.folder / "stacks"
+    for who, stack in left(stacks).items():
+        stage_folder.record("log", text=f"{who} stood still before it was ended:\n{stack}")
     store = _checkpoints(request, cluster, stage_folder, world, notice, ask_every=max(1, save_every // _ASKS))
-    recorder = _Events(stage_folder, rank, config.max_steps, world.size)
-    progress = train(learner, max_steps=config.max_steps, save_every=save_every, recorder=recorder, saver=store)
+    # After the store's ranks have met: none asks any more what an attempt before has left.
+    watch = Watch(stacks / f"rank-{rank}.txt", _STANDS_STILL * cluster.hang_timeout_seconds)
+    recorder = _Events(stage_folder, rank, config.max_steps, world.size, watch)
+    try:
+        progress = train(learner, max_steps=config.max_steps, save_every=save_every, recorder=recorder, saver=store)
+    finally:
+        watch.end()
     weights = learner.weights()  # on every rank: gathering them takes all
     store.require_current()
     if rank == 0:
@@ -209,18 +218,21 @@ def _device(cluster: Cluster) -> torch.device:
 class _Events:
     """Progress as events in the stage's folder, by rank 0 alone, at most two a second."""
 
-    def __init__(self, stage_folder: StageFolder, rank: int, max_steps: int, workers: int) -> None:
+    def __init__(self, stage_folder: StageFolder, rank: int, max_steps: int, workers: int, watch: Watch) -> None:
         self.stage_folder = stage_folder
+        self.watch = watch
         self.quiet = rank != 0
         self.max_steps = max_steps
         self.workers = workers
         self.last = float("-inf")
 
     def started(self, step: int) -> None:
+        self.watch.beat()
         if not self.quiet:
             self.stage_folder.record("started", step=step, max_steps=self.max_steps, workers=self.workers)
 
     def stepped(self, step: int, metrics: Metrics) -> None:
+        self.watch.beat()
         if not self.quiet and time.monotonic() - self.last >= _EVENT_SECONDS:
             self.last = time.monotonic()
             self.stage_folder.record("step", step=step, metrics=metrics)

@@ -19,10 +19,10 @@ from prefect.logging.loggers import flow_run_logger
 from prefect.states import Cancelled
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from infra import launch
-from infra.launch import Stopped
+from infra import stopping
 from infra.runs import RunFolder, leave, runs
 from infra.settings import started_by_worker
+from infra.stopping import Stopped
 from models.common.errors import ClusterError
 from tasks.run_page import artifact_key, close_pages
 
@@ -56,7 +56,7 @@ class StageRunner(ThreadPoolTaskRunner[Any]):
             for folder in _begun.values():
                 folder.cancel()
                 with suppress(ClusterError):  # the hook tries again, and tells
-                    folder.note_stop(launch.stop_run(folder.key).model_dump())
+                    folder.note_stop(stopping.stop_run(folder.key).model_dump())
         super().__exit__(exc_type, exc_value, traceback)
         if not ended_by_signal:
             for folder in _begun.values():
@@ -136,7 +136,7 @@ def _stopped_for_good(run_key: str, log: Any) -> Stopped:
     began = time.monotonic()
     while True:
         try:
-            stopped = launch.stop_run(run_key)
+            stopped = stopping.stop_run(run_key)
         except ClusterError as unreachable:
             log.warning("cancelling %s: %s", run_key, unreachable)
             stopped = Stopped(jobs=(), workers=0, left=(f"unknown: {str(unreachable).splitlines()[0]}",), seconds=0.0)

@@ -159,8 +159,7 @@ class StagePage:
         self.curve: list[tuple[int, float]] = []
         self.metric = ""
         self.moved = self.logged = self.drawn = float("-inf")
-        job = links.job_page(page.folder.key, stage)
-        self.link = f" · [Ray job]({job})" if job else ""
+        self.link = ""
         for event in read_lines(page.folder.stage(stage).events):
             self._note_point(event)
         page.stages[stage] = self
@@ -172,6 +171,9 @@ class StagePage:
         self._note_point(event)
         name = self.view.name
         match event["kind"]:
+            case "job":
+                job = links.job_page(event["name"])
+                self.link = f" · [Ray job]({job})" if job else ""
             case "started":
                 self.logger.info("%s: step %d, %d workers", name, event["step"], event["workers"])
             case "log":

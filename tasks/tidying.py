@@ -9,8 +9,8 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Running
 
-from infra import launch
-from infra.launch import Stopped
+from infra import stopping
+from infra.stopping import Stopped
 from models.common.config import Config
 from models.common.errors import ClusterError
 from tasks.cancelling import emit_failure, runs_of
@@ -36,7 +36,7 @@ def stop_what_is_left(run_key: str, flow_run_id: UUID | None) -> Tidied:
         get_run_logger().info("%s goes on: nothing is stopped", run_key)
         return Tidied(run_key=run_key, goes_on=True, stopped={})
     keys = [folder.key for folder in runs_of(flow_run)] if flow_run else []
-    stopped = {key: launch.stop_run(key) for key in keys or [run_key]}
+    stopped = {key: stopping.stop_run(key) for key in keys or [run_key]}
     create_markdown_artifact(key=artifact_key(run_key, "tidied"), markdown=_page(run_key, stopped))
     left = [process for each in stopped.values() for process in each.left]
     if left:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ("flows", "tasks", "infra", "models")
 DOORS = {
     "prefect": ("flows/*.py", "tasks/*.py"),
-    "ray": ("infra/launch.py", "infra/job.py"),
+    "ray": ("infra/ray_client.py", "infra/job.py", "infra/worker_group.py"),
     "deepspeed": ("infra/engine.py",),
     "transformers": ("models/rto/huggingface.py", "models/rto/tokenizer.py"),
     "peft": ("models/rto/huggingface.py",),

@@ -81,5 +81,5 @@ def _processes_of_runs() -> dict[str, list[psutil.Process]]:
 
 def _stop_jobs(run_key: str) -> None:
     """In a process of its own: a client of Ray would stay in the memory of this one."""
-    code = "import sys; from infra import launch; launch.stop_run(sys.argv[1])"
+    code = "import sys; from infra import stopping; stopping.stop_run(sys.argv[1])"
     subprocess.run([sys.executable, "-c", code, run_key], cwd=ROOT, capture_output=True, timeout=_STOP_SECONDS)

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from infra import launch, preflight, ray_head
+from infra import leftovers, preflight, ray_client, ray_head
 from infra.clusters import LAPTOP
 from infra.local import ports, state
 from infra.local.lost_runs import LostRuns
@@ -21,7 +21,7 @@ from infra.local.service import Service, end_leftovers
 from infra.local.state import Services
 from infra.processes import Identity
 from infra.settings import ROOT, settings, take_environment, worker_environment
-from models.common.errors import ClusterError, ConfigError
+from models.common.errors import ClusterError
 
 _LOOK_SECONDS = 1.0
 _MEND_SECONDS = 15.0
@@ -45,7 +45,7 @@ class Supervisor:
         self.say = say
         self._deploy = wanted.deploy
         self._stopping = threading.Event()
-        days = _retention_days()
+        days = leftovers.kept_days()
         port = ports.choose(wanted.port, "the Prefect server", "--port")
         self.s3 = None
         if wanted.s3_port is not None:
@@ -76,7 +76,7 @@ class Supervisor:
                 self._stop()
 
     def _start(self) -> None:
-        launch.start_ahead(LAPTOP)
+        ray_client.start_ahead(LAPTOP)
         for service in (self._server, *self._store):
             service.start()
         for service in (*self._store, self._server):
@@ -93,7 +93,7 @@ class Supervisor:
         self._leave_if_asked()
 
     def _wait_for_ray(self) -> None:
-        launch.start_ahead(LAPTOP)
+        ray_client.start_ahead(LAPTOP)
         if head := self._head():
             ray_head.wait_until_ready(head)
         self._leave_if_asked()
@@ -244,11 +244,3 @@ def down(patience: float) -> bool:
         left = end_leftovers()
         ray = ray_head.stop_unused()
         return pid is not None or bool(left) or ray
-
-
-def _retention_days() -> float:
-    text = settings().retention_days
-    with suppress(ValueError):
-        if float(text) >= 1:
-            return float(text)
-    raise ConfigError(f"ORCHARD_RETENTION_DAYS is '{text}'\nfits: a number of days, 1 or more")

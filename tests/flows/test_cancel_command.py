@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from infra.launch import stop_run
 from infra.runs import RunFolder, read_lines
+from infra.stopping import stop_run
 from tests.fixtures.commands import orchard, started
 from tests.fixtures.up import Up
 from tests.fixtures.workers import processes_of_run

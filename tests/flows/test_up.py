@@ -19,7 +19,7 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from infra import launch
+from infra import ray_client
 from infra.local import state
 from infra.local.prefect_api import PrefectApi
 from tests.fixtures.commands import orchard
@@ -66,7 +66,7 @@ def test_every_service_answers_at_the_address_that_is_printed(up: Up):
         assert address in printed
         assert status(address) == 200
     assert up.auth_string in printed
-    assert launch.asks_for_token(up.services.ray)
+    assert ray_client.asks_for_token(up.services.ray)
     workers = up.api.post("/work_pools/orchard/workers/filter", {})
     assert [worker["status"] for worker in workers] == ["ONLINE"]
     deployed = {each["name"] for each in up.api.post("/deployments/filter", {"limit": 200})}

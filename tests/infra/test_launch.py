@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ import requests
 import torch
 from safetensors.torch import save_file
 
-from infra import launch, manifests
+from infra import launch, manifests, ray_client, stopping
 from infra.clusters import LAPTOP
 from infra.runs import StageFolder, StageRequest, read_lines
 from infra.settings import ROOT
@@ -125,19 +126,68 @@ def test_more_workers_than_ray_has_are_refused_before_a_job_is_made(ray: RayServ
     assert not request.folder.exists()
 
 
+def test_a_stage_that_has_run_waits_for_nodes_that_were_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_stage("relay", "student").but(max_steps=4)
+    request = request_for(config, rehearsal(config, tmp_path / "inputs"), tmp_path / "again" / "student", TWO)
+    request.folder.mkdir(parents=True)
+    StageFolder(request.folder).record("step", step=1, metrics={})
+    found, asked = ray_client.nodes, []
+
+    def lost_at_first(client: Any) -> list[dict[str, float]]:
+        asked.append(client)
+        return found(client) if len(asked) > 3 else []
+
+    monkeypatch.setattr(ray_client, "nodes", lost_at_first)
+    _run(request)
+    told = [event["text"] for event in read_lines(StageFolder(request.folder).events) if event["kind"] == "log"]
+    assert len(told) == 1
+    assert "for nodes to come back: cluster 'laptop' asks for 2 workers" in told[0]
+    assert "Ray has no nodes" in told[0]
+
+
+def test_a_group_that_may_be_smaller_goes_on_with_the_workers_that_there_are(tmp_path: Path) -> None:
+    config = tiny_stage("relay", "student").but(max_steps=4)
+    four = LAPTOP.but(workers=4, min_workers=1, rejoin_seconds=2)
+    request = request_for(config, rehearsal(config, tmp_path / "inputs"), tmp_path / "fewer" / "student", four)
+    events: list[dict[str, Any]] = []
+    _run(request, events.append)
+    assert [event["workers"] for event in events if event["kind"] == "started"] == [2]
+    told = [event["text"] for event in events if event["kind"] == "log"]
+    assert told == [
+        "waits up to 2 s for nodes of 4 workers to come back",
+        "goes on with 2 of 4 workers; grows again when there is room",
+    ]
+
+
+def test_a_stopped_run_goes_on_at_once_as_a_job_of_its_own(tmp_path: Path) -> None:
+    config = workloads.preset("relay", "tiny").trained_stages()["teacher"].but(max_steps=150)
+    request = request_for(config, rehearsal(config, tmp_path / "inputs"), tmp_path / "stopped-once" / "teacher", TWO)
+    events: list[dict[str, Any]] = []
+
+    def stop(event: dict[str, Any]) -> None:
+        if event["kind"] == "started":
+            stopping.stop_run("stopped-once")
+
+    with pytest.raises(Cancelled, match="checkpoints are kept"):
+        _run(request, stop)
+    _run(request, events.append)
+    assert [event["name"] for event in events if event["kind"] == "job"] == ["stopped-once.teacher.2"]
+    assert events[-1]["kind"] == "finished"
+
+
 def test_ray_answers_nothing_without_its_token(ray: RayService) -> None:
     for path in ("/api/jobs/", "/api/v0/nodes"):
         assert requests.get(ray.address + path, timeout=10).status_code == 401
     submitted = requests.post(f"{ray.address}/api/jobs/", json={"entrypoint": "true"}, timeout=10)
     assert submitted.status_code == 401
-    assert launch.asks_for_token(ray.address)
+    assert ray_client.asks_for_token(ray.address)
     assert ray.token.stat().st_mode & 0o077 == 0
 
 
 def test_a_process_that_begins_with_a_stop_finds_the_token_of_this_machines_ray(ray: RayService) -> None:
     """As the hook of a cancelled run does: it has no setting of Ray's, and has imported nothing of Ray."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    code = "from infra import launch; print(launch.stop_run('never-began').left)"
+    code = "from infra import stopping; print(stopping.stop_run('never-began').left)"
     environment = mine | {"ORCHARD_HOME": str(ray.token.parent.parent), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -153,24 +203,33 @@ def test_an_address_that_cannot_be_used_is_refused_soon(address: str, monkeypatc
     assert time.monotonic() - began < 30
 
 
+def test_a_head_that_takes_a_question_and_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one whose host is cut off: its connections stay open, and nothing comes back."""
+    monkeypatch.setattr(ray_client, "_QUESTION_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("RAY_ADDRESS", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(ClusterError, match="cannot be reached: ReadTimeout"):
+            launch.require_feasible(LAPTOP)
+
+
 def test_a_stopped_run_ends_as_cancelled_with_its_processes_gone(tmp_path: Path) -> None:
     config = workloads.preset("relay", "tiny").trained_stages()["teacher"].but(max_steps=1_000_000)
     request = request_for(config, rehearsal(config, tmp_path / "inputs"), tmp_path / "stopped" / "teacher", TWO)
-    stopped: list[launch.Stopped] = []
-    stopping = threading.Thread(target=lambda: stopped.append(launch.stop_run("stopped")))
+    stopped: list[stopping.Stopped] = []
+    thread = threading.Thread(target=lambda: stopped.append(stopping.stop_run("stopped")))
 
     def stop(event: dict[str, Any]) -> None:
-        if event["kind"] == "step" and not stopping.ident:
-            stopping.start()
+        if event["kind"] == "step" and not thread.ident:
+            thread.start()
 
     with pytest.raises(Cancelled, match="checkpoints are kept"):
         _run(request, stop)
-    stopping.join()
+    thread.join()
     assert processes_of_run("stopped") == []
     assert stopped[0].jobs == ("stopped.teacher",)
     assert stopped[0].workers >= 4, "driver, controller, two workers"
     assert stopped[0].left == ()
-    assert launch.stop_run("stopped").but(seconds=0) == launch.Stopped(jobs=(), workers=0, left=(), seconds=0)
+    assert stopping.stop_run("stopped").but(seconds=0) == stopping.Stopped(jobs=(), workers=0, left=(), seconds=0)
 
 
 def test_who_lets_go_of_a_job_leaves_it_running_and_may_come_back(tmp_path: Path) -> None:
@@ -186,18 +245,18 @@ def test_who_lets_go_of_a_job_leaves_it_running_and_may_come_back(tmp_path: Path
         launch.run_stage(request, TWO, events.append, let_go)
     assert processes_of_run("let-go")
     events.clear()
-    stopping = threading.Thread(target=launch.stop_run, args=("let-go",))
+    thread = threading.Thread(target=stopping.stop_run, args=("let-go",))
 
     def stop_once() -> None:
-        if not stopping.ident:
-            stopping.start()
+        if not thread.ident:
+            thread.start()
 
     with pytest.raises(Cancelled, match="checkpoints are kept"):
         launch.run_stage(request, TWO, events.append, stop_once)
-    stopping.join()
+    thread.join()
     assert "attached to the running job let-go.teacher" in [event.get("text") for event in events]
 
 
 def test_where_no_ray_runs_nothing_is_left_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS")
-    assert launch.stop_run("any").left == ()
+    assert stopping.stop_run("any").left == ()

@@ -5,8 +5,6 @@ The stage trains, travels through a real S3 server, is published and pulled; in 
 
 import json
 import os
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +13,7 @@ import pytest
 from safetensors import safe_open
 
 from flows.deployment_file import read_deployments
-from infra import artifacts, carrying, launch, lineage, manifests, worker
+from infra import artifacts, carrying, launch, lineage, manifests, ray_client, worker
 from infra.runs import RunFolder, StageFolder
 from infra.settings import ROOT, ray_environment
 from infra.shipping import code_folder
@@ -64,14 +62,13 @@ class Recorder:
 
 
 @pytest.fixture
-def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
+def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
     recorder = Recorder(tmp_path / "home of a node", monkeypatch)
-    monkeypatch.setattr("ray.job_submission.JobSubmissionClient", lambda _address: recorder)
+    monkeypatch.setattr(ray_client, "_open", lambda _address: recorder)
     node = SimpleNamespace(state="ALIVE", resources_total={"CPU": 2.0})
     monkeypatch.setattr("ray.util.state.list_nodes", lambda **_: [node])
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        monkeypatch.setenv("RAY_ADDRESS", f"http://127.0.0.1:{listener.getsockname()[1]}")
-        yield recorder
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:8265")
+    return recorder
 
 
 @pytest.fixture
