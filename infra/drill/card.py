@@ -1,7 +1,10 @@
 """The fault card: what was done, what is promised, what was seen."""
 
+import traceback
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,39 @@ class Row:
             "" if self.steps_lost is None else str(self.steps_lost),
             self.verdict,
         ]
+
+
+class Ground(Protocol):
+    """What a fault is played on."""
+
+    @property
+    def folder(self) -> Path: ...
+
+
+G = TypeVar("G", bound=Ground, contravariant=True)
+
+
+@dataclass(frozen=True)
+class Drill(Generic[G]):
+    """A fault that can be had: its row's words, and what does it."""
+
+    title: str
+    promise: str
+    play: Callable[[G], Row]
+    core: bool  # of those that fit into a quarter of an hour together
+
+    def row(self, ground: G) -> Row:
+        """What was seen; a promise that was broken is said so, whatever it was broken by."""
+        try:
+            return self.play(ground)
+        except Exception as error:  # noqa: BLE001 it belongs on the card
+            with (ground.folder / "broken.log").open("a") as log:
+                log.write(f"{self.title}\n{''.join(traceback.format_exception(error))}\n")
+            return self.seen(verdict=f"broken: {type(error).__name__}: {str(error).splitlines()[0]}")
+
+    def seen(self, **found: Any) -> Row:
+        """Its row, with these numbers."""
+        return Row(self.title, self.promise, **found)
 
 
 HEADINGS = ("fault", "promise", "s to notice", "s to resume", "steps lost", "verdict")

@@ -3,14 +3,22 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from infra.drill.card import Row
-from infra.drill.cluster import DrillCluster
-from infra.drill.faults import DRILLS
+from infra.drill.card import Drill, Row
+from infra.drill.cluster import DrillCluster, Shape
+from infra.drill.flow_faults import FLOW_DRILLS
 from infra.drill.ground import missing
+from infra.drill.hosts import Sizes
+from infra.drill.pipeline import Pipeline
+from infra.drill.prefect_nodes import missing_database
 from infra.drill.scene import Scene
+from infra.drill.stage_faults import STAGE_DRILLS
 from models.common.config import unknown
 from models.common.errors import ClusterError, ConfigError
+
+_ROOM = Sizes(disk=4096)  # megabytes: a run asks for space before it begins
+DRILLS: dict[str, Drill[Any]] = {**STAGE_DRILLS, **FLOW_DRILLS}
 
 
 def names(core: bool) -> list[str]:
@@ -35,16 +43,24 @@ def drill(folder: Path, wanted: list[str], repeats: int, seed: int, tell: Callab
     for name in wanted:
         if name not in DRILLS:
             raise ConfigError(unknown("fault", name, list(DRILLS)))
-    if reason := missing():
+    of_flows = [name for name in wanted if name in FLOW_DRILLS]
+    if reason := missing() or (missing_database() if of_flows else None):
         raise ClusterError(reason)
     rows: list[Row] = []
-    with DrillCluster(folder / "cluster") as cluster:
-        scene = Scene(cluster, folder, seed)
-        scene.measure()
-        for name in wanted * repeats:
-            scene.heal()
-            rows.append(DRILLS[name].row(scene))
+
+    def play(ground: Scene | Pipeline, chosen: list[str]) -> None:
+        ground.measure()
+        for name in chosen * repeats:
+            ground.heal()
+            rows.append(DRILLS[name].row(ground))
             with (folder / "rows.jsonl").open("a") as kept:
                 kept.write(json.dumps(rows[-1].told()) + "\n")
             tell(rows[-1])
+
+    if of_stages := [name for name in wanted if name in STAGE_DRILLS]:
+        with DrillCluster(folder / "cluster") as cluster:
+            play(Scene(cluster, folder, seed), of_stages)
+    if of_flows:
+        with DrillCluster(folder / "cluster-with-prefect", Shape(prefect=True, sizes=_ROOM)) as cluster:
+            play(Pipeline(cluster, folder, seed), of_flows)
     return rows

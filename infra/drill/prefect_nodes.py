@@ -118,6 +118,8 @@ class PrefectWorker(Node):
     `environment` is what its flows find: the addresses of Ray and S3. `token` is Ray's.
     """
 
+    orchard_home = f"{DISK}/orchard"  # on the host
+
     def __init__(
         self, host: Host, server: PrefectServer, environment: Callable[[str], Mapping[str, str]], token: str
     ) -> None:
@@ -129,7 +131,7 @@ class PrefectWorker(Node):
     @property
     def home(self) -> Path:
         """Its ORCHARD_HOME, as the machine reaches it."""
-        return self.host.path(f"{DISK}/orchard")
+        return self.host.path(self.orchard_home)
 
     def launch(self) -> list[Process]:
         self._started = time.time()
@@ -137,7 +139,7 @@ class PrefectWorker(Node):
         environment = {
             **self._environment(token_file),
             **self.server.client_environment(),
-            "ORCHARD_HOME": f"{DISK}/orchard",
+            "ORCHARD_HOME": self.orchard_home,
             "PREFECT_HOME": f"{SCRATCH}/prefect",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
             "PREFECT_WORKER_PREFETCH_SECONDS": "2",

@@ -1,5 +1,6 @@
 """The ground of every fault: a cluster on hosts, a small stage that trains on it, and what it gives in peace."""
 
+import json
 import random
 import threading
 import time
@@ -81,6 +82,10 @@ class Trial:
         folder.finished()
         return manifests.sha256_of(folder.result / "weights.safetensors")
 
+    def losses(self) -> list[float]:
+        """Those of its steps, as its result has them."""
+        return json.loads((StageFolder(self.request.folder).result / "curves.json").read_text())["metrics"]["loss"]
+
     def resumed(self, since: float) -> dict[str, Any] | None:
         """The first beginning of a group of workers after a fault."""
         return next(iter(self.seen("started", since)), None)
@@ -104,13 +109,14 @@ class Scene:
             storage_budget_seconds=120,
         )
         self.undisturbed = ""
+        self.losses: list[float] = []
         self.seconds = 0.0  # of training, undisturbed
 
     def measure(self) -> None:
         """Runs the stage in peace."""
         peace = self.trial("peace")
         peace.wait_over()
-        self.undisturbed = peace.result()
+        self.undisturbed, self.losses = peace.result(), peace.losses()
         first, last = peace.seen("started")[0], peace.seen("finished")[0]
         self.seconds = last["time"] - first["time"]
 
@@ -118,16 +124,17 @@ class Scene:
         """Begins to train the stage anew."""
         self.number += 1
         key = f"drill-{self.number}-{name}"
-        return Trial(self.request(key), self.shape.but(**changes) if changes else self.shape).begin()
+        shape = self.shape.but(**changes)
+        return Trial(self.request(key, shape), shape).begin()
 
-    def request(self, key: str) -> StageRequest:
+    def request(self, key: str, shape: Cluster) -> StageRequest:
         sha256 = {name: manifests.fingerprint(folder) for name, folder in self.inputs.folders.items()}
         return StageRequest(
             run_key=key,
             stage=_STAGE,
             config_class=f"{type(self.config).__module__}:{type(self.config).__name__}",
             config=self.config.model_dump(mode="json"),
-            cluster=self.shape.model_dump(mode="json"),
+            cluster=shape.model_dump(mode="json"),
             seed=_SEED,
             inputs=self.inputs.folders,
             input_sha256=sha256,

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from infra.drill.card import Row, as_markdown
-from infra.drill.drilling import drill, names
-from infra.drill.faults import DRILLS, EQUAL, Drill
+from infra.drill.card import Drill, Ground, Row, as_markdown
+from infra.drill.drilling import DRILLS, drill, names
 from infra.drill.ground import missing
-from infra.drill.scene import INTERVAL, Scene
+from infra.drill.scene import INTERVAL
+from infra.drill.stage_faults import EQUAL
 from models.common.errors import ConfigError
 from tests.fixtures.commands import orchard
 
@@ -55,13 +55,13 @@ def test_the_core_is_a_part_of_all() -> None:
 
 
 def test_a_broken_promise_is_a_row_of_its_own(tmp_path: Path) -> None:
-    def play(scene: Scene) -> Row:
+    def play(ground: Ground) -> Row:
         raise RuntimeError("the weights are others\nand more")
 
-    class Ground:
+    class Bare:
         folder = tmp_path
 
-    row = Drill("SIGKILL a train worker", EQUAL, play, core=True).row(Ground())  # type: ignore[arg-type]
+    row = Drill("SIGKILL a train worker", EQUAL, play, core=True).row(Bare())
     assert row.verdict == "broken: RuntimeError: the weights are others"
     assert not row.kept
     assert "and more" in (tmp_path / "broken.log").read_text()

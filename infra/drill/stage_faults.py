@@ -1,52 +1,30 @@
-"""The faults of the card: each disturbs a run of the scene's stage, and says what became of it."""
+"""The faults of who trains and where it saves: each disturbs a run of the scene's stage, and says what came of it."""
 
 import time
-import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from infra import launch
+from infra import stopping
 from infra.carrying import insist
-from infra.drill.card import Row
+from infra.drill.card import Drill, Row
 from infra.drill.s3_proxy import Fault
 from infra.drill.scene import INTERVAL, Scene, Trial, wait
 from infra.objects import Objects
 from infra.settings import settings
-from models.common.errors import Cancelled, ClusterError, ConfigError
+from models.common.errors import Cancelled, CheckpointError, ClusterError, ConfigError
 
-_DRAIN_SECONDS = 30
+_DRAIN_SECONDS = 15
 _SILENT_SECONDS = 20
+_REJOIN_SECONDS = 5
+_COURSE = 0.2
+_SLOW_BYTES = 1e5  # a second, where a checkpoint has half a megabyte
 EQUAL = "resumed from the last commit; weights equal the undisturbed run's; at most one interval lost"
-
-
-@dataclass(frozen=True)
-class Drill:
-    """A fault that can be had: its row's words, and what does it."""
-
-    title: str
-    promise: str
-    play: Callable[[Scene], Row]
-    core: bool  # of those that fit into a quarter of an hour together
-
-    def row(self, scene: Scene) -> Row:
-        """What was seen; a promise that was broken is said so, whatever it was broken by."""
-        try:
-            return self.play(scene)
-        except Exception as error:  # noqa: BLE001 it belongs on the card
-            with (scene.folder / "broken.log").open("a") as log:
-                log.write(f"{self.title}\n{''.join(traceback.format_exception(error))}\n")
-            return _row(self, verdict=f"broken: {type(error).__name__}: {str(error).splitlines()[0]}")
-
-
-def _row(drill: "Drill", **seen: object) -> Row:
-    return Row(drill.title, drill.promise, **seen)  # type: ignore[arg-type]
 
 
 def worker_killed(scene: Scene) -> Row:
     trial = _at_a_moment(scene, "worker")
     before, began = trial.step(), time.time()
     scene.rank_on(scene.random.randrange(len(scene.cluster.workers))).kill()
-    return _recovered(scene, trial, DRILLS["worker"], before, began)
+    return _recovered(scene, trial, STAGE_DRILLS["worker"], before, began)
 
 
 def host_killed(scene: Scene) -> Row:
@@ -57,14 +35,45 @@ def host_killed(scene: Scene) -> Row:
     scene.cluster.wait_dead(worker, 60)
     noticed = time.time() - began
     worker.restart()
-    return _recovered(scene, trial, DRILLS["host"], before, began, noticed)
+    return _recovered(scene, trial, STAGE_DRILLS["host"], before, began, noticed)
+
+
+def host_gone(scene: Scene) -> Row:
+    """With ZeRO, whose state is cut anew for each size: a host's own part is in the store only when it is gone."""
+    trial = scene.trial("shrinks", min_workers=1, rejoin_seconds=_REJOIN_SECONDS, zero_stage=2)
+    trial.wait_step(INTERVAL + scene.random.randrange(INTERVAL))  # early: a host takes a while to come back
+    before, began = trial.step(), time.time()
+    worker = scene.random.choice(scene.cluster.workers)
+    worker.kill()
+    wait(lambda: trial.resumed(began) or trial.is_over(), "a smaller group of workers")
+    smaller = trial.resumed(began)
+    _require(smaller is not None and smaller["workers"] == len(scene.cluster.workers) - 1, f"it began at {smaller}")
+    assert smaller is not None
+    wait(lambda: trial.seen("step", smaller["time"]) or trial.is_over(), "a step")
+    back = time.time()
+    worker.restart()
+    wait(lambda: trial.resumed(back) or trial.is_over(), "a group of all workers")
+    whole = trial.resumed(back)
+    trial.wait_over()
+    _require(whole is not None and whole["workers"] == len(scene.cluster.workers), f"it did not grow: {whole}")
+    _same_course(scene, trial)
+    lost = before - smaller["step"]
+    _require(lost <= 2 * INTERVAL, f"{lost} steps were lost")
+    losses = [event["time"] - began for event in trial.seen("lost", began)]
+    return STAGE_DRILLS["shrinks"].seen(
+        notice_seconds=min(losses, default=None),
+        resume_seconds=trial.seen("step", smaller["time"])[0]["time"] - began,
+        steps_lost=max(0, lost),
+    )
 
 
 def worker_stopped(scene: Scene) -> Row:
     trial = _at_a_moment(scene, "stopped")
     before, began = trial.step(), time.time()
     scene.rank_on(scene.random.randrange(len(scene.cluster.workers))).suspend()
-    return _recovered(scene, trial, DRILLS["stopped"], before, began)
+    row = _recovered(scene, trial, STAGE_DRILLS["stopped"], before, began)
+    _require(_told(trial, "stood still", began) is not None, "no stack of those who waited was kept")
+    return row
 
 
 def host_cut_off(scene: Scene) -> Row:
@@ -77,7 +86,7 @@ def host_cut_off(scene: Scene) -> Row:
     worker.host.heal()
     wait(lambda: not worker.answers(), "the node that was given up to leave", 60)
     worker.restart()
-    return _recovered(scene, trial, DRILLS["cut"], before, began, noticed)
+    return _recovered(scene, trial, STAGE_DRILLS["cut"], before, began, noticed)
 
 
 def link_slowed(scene: Scene) -> Row:
@@ -92,14 +101,14 @@ def link_slowed(scene: Scene) -> Row:
     trial.wait_over()
     _require(trial.resumed(began) is None, "a worker was taken for dead")
     _same_weights(scene, trial)
-    return _row(DRILLS["slow"], steps_lost=0)
+    return STAGE_DRILLS["slow"].seen(steps_lost=0)
 
 
 def driver_killed(scene: Scene) -> Row:
     trial = _at_a_moment(scene, "driver")
     before, began = trial.step(), time.time()
     scene.driver().kill()
-    return _recovered(scene, trial, DRILLS["driver"], before, began)
+    return _recovered(scene, trial, STAGE_DRILLS["driver"], before, began)
 
 
 def head_killed(scene: Scene) -> Row:
@@ -109,23 +118,45 @@ def head_killed(scene: Scene) -> Row:
     scene.cluster.head.restart()
     for worker in scene.cluster.workers:
         worker.restart()
-    return _recovered(scene, trial, DRILLS["head"], before, began)
+    return _recovered(scene, trial, STAGE_DRILLS["head"], before, began)
 
 
 def store_silent(scene: Scene) -> Row:
-    trial = _at_a_moment(scene, "silent")
+    door = scene.cluster.s3.door
+    return _store_away(scene, "silent", lambda: door.set(Fault("error", status=503)), lambda: door.set(Fault()))
+
+
+def store_cut_off(scene: Scene) -> Row:
+    host = scene.cluster.s3.host
+    return _store_away(scene, "gone", host.cut, host.heal)
+
+
+def store_slow(scene: Scene) -> Row:
+    trial = _at_a_moment(scene, "crawls")
     began = time.time()
-    scene.cluster.s3.door.set(Fault("error", status=503))
+    scene.cluster.s3.door.set(Fault("slow", bytes_per_second=_SLOW_BYTES))
+    trial.wait_over(600)
+    scene.cluster.s3.door.set(Fault())
+    _require(trial.resumed(began) is None, "it began anew")
+    _same_weights(scene, trial)
+    return STAGE_DRILLS["crawls"].seen(steps_lost=0)
+
+
+def _store_away(scene: Scene, name: str, leave: Callable[[], None], come_back: Callable[[], None]) -> Row:
+    """The row of a run that trains on while the store is away."""
+    trial = _at_a_moment(scene, name)
+    began = time.time()
+    leave()
     time.sleep(_SILENT_SECONDS)
     healed = time.time()
-    scene.cluster.s3.door.set(Fault())
+    come_back()
     trial.wait_over()
     _same_weights(scene, trial)
     _require(trial.resumed(began) is None, "it began anew")
     # Events go through the store too: what happened meanwhile is told afterwards.
     meanwhile = [event["step"] for event in trial.seen("step", began) if event["time"] < healed]
     _require(len(meanwhile) > 1, "training stood still")
-    return _row(DRILLS["silent"], notice_seconds=_told(trial, "does not answer", began), steps_lost=0)
+    return STAGE_DRILLS[name].seen(notice_seconds=_told(trial, "does not answer", began), steps_lost=0)
 
 
 def keys_expired(scene: Scene) -> Row:
@@ -138,11 +169,12 @@ def keys_expired(scene: Scene) -> Row:
     except ConfigError as refused:
         _require("AWS_ACCESS_KEY_ID" in str(refused), f"no hint in: {refused}")
     noticed = time.time() - began
+    stopping.stop_run(trial.request.run_key)  # the workers may not have met the store since
     scene.cluster.s3.door.set(Fault())
     again = Trial(trial.request, trial.shape).begin()
     again.wait_over()
     _same_weights(scene, again)
-    return _row(DRILLS["expired"], notice_seconds=noticed)
+    return STAGE_DRILLS["expired"].seen(notice_seconds=noticed)
 
 
 def objects_lost(scene: Scene) -> Row:
@@ -151,13 +183,30 @@ def objects_lost(scene: Scene) -> Row:
     scene.cluster.s3.door.set(Fault("lose", key=".pt", count=2))
     trial.wait_over()
     _same_weights(scene, trial)
-    return _row(DRILLS["lost"], notice_seconds=_told(trial, "took", began), steps_lost=0)
+    return STAGE_DRILLS["lost"].seen(notice_seconds=_told(trial, "took", began), steps_lost=0)
+
+
+def disk_full(scene: Scene) -> Row:
+    trial = _at_a_moment(scene, "full")
+    began = time.time()
+    host = scene.random.choice(scene.cluster.workers).host
+    host.fill()
+    try:
+        trial.wait_over()
+        raise ClusterError("it went on without a place for checkpoints")
+    except CheckpointError as refused:
+        _require("is full" in str(refused), f"no reason in: {refused}")
+    noticed = time.time() - began
+    host.drain()
+    freed = time.time()
+    again = Trial(trial.request, trial.shape).begin()
+    return _recovered(scene, again, STAGE_DRILLS["full"], trial.step(), freed, noticed)
 
 
 def checkpoint_damaged(scene: Scene) -> Row:
     trial = _at_a_moment(scene, "damaged")
     wait(lambda: len(_committed(trial)) >= 2, "two checkpoints in the store")
-    launch.stop_run(trial.request.run_key)
+    stopping.stop_run(trial.request.run_key)
     _over(trial)
     newest = max(_committed(trial))
     objects = _objects()
@@ -173,12 +222,12 @@ def checkpoint_damaged(scene: Scene) -> Row:
     started = again.resumed(began)
     _require(started is not None and 0 < started["step"] < _step_of(newest), f"it began at {started}")
     _same_weights(scene, again)
-    return _row(DRILLS["damaged"], notice_seconds=_told(again, "damaged", began), steps_lost=INTERVAL)
+    return STAGE_DRILLS["damaged"].seen(notice_seconds=_told(again, "damaged", began), steps_lost=INTERVAL)
 
 
 def host_drained(scene: Scene) -> Row:
     trial = scene.trial("drained", max_failures=0)  # a loss that were charged would end it
-    trial.wait_step(scene.moment())
+    trial.wait_step(INTERVAL + scene.random.randrange(INTERVAL))  # early: it trains on until the deadline
     began = time.time()
     worker = scene.random.choice(scene.cluster.workers)
     scene.cluster.head.drain(worker, seconds=_DRAIN_SECONDS)
@@ -188,7 +237,7 @@ def host_drained(scene: Scene) -> Row:
     worker.kill()
     before = trial.step()
     worker.restart()
-    row = _recovered(scene, trial, DRILLS["drain"], before, began, noticed)
+    row = _recovered(scene, trial, STAGE_DRILLS["drain"], before, began, noticed)
     _require(noticed is not None and noticed < _DRAIN_SECONDS, "no checkpoint before the deadline")
     return row
 
@@ -200,12 +249,12 @@ def started_twice(scene: Scene) -> Row:
     second.wait_over()
     _require(len(trial.seen("started")) == 1, "two groups of workers have trained")
     _same_weights(scene, second)
-    return _row(DRILLS["twice"], steps_lost=0)
+    return STAGE_DRILLS["twice"].seen(steps_lost=0)
 
 
 def other_world_size(scene: Scene) -> Row:
     trial = _at_a_moment(scene, "smaller")
-    launch.stop_run(trial.request.run_key)
+    stopping.stop_run(trial.request.run_key)
     _over(trial)
     began = time.time()
     shape = trial.shape.but(workers=1)
@@ -214,12 +263,18 @@ def other_world_size(scene: Scene) -> Row:
     started = alone.resumed(began)
     _require(started is not None and started["step"] >= INTERVAL, f"it began at {started}")
     alone.result()
-    return _row(DRILLS["smaller"])
+    return STAGE_DRILLS["smaller"].seen()
 
 
-DRILLS = {
+STAGE_DRILLS = {
     "worker": Drill("SIGKILL a train worker", EQUAL, worker_killed, core=True),
     "host": Drill("SIGKILL a whole host", EQUAL, host_killed, core=True),
+    "shrinks": Drill(
+        "a host is lost for good, and another comes later",
+        "goes on with the rest, then with all; the losses of the undisturbed run",
+        host_gone,
+        core=False,
+    ),
     "stopped": Drill("SIGSTOP a worker", f"noticed within the configured bound; {EQUAL}", worker_stopped, core=True),
     "cut": Drill(
         "a host cut off silently; it comes back later", "waits with a visible reason; goes on", host_cut_off, core=False
@@ -231,8 +286,13 @@ DRILLS = {
     "head": Drill("SIGKILL of the Ray head", "restarts from S3 on a new head", head_killed, core=False),
     "drain": Drill("drain with a deadline", "checkpoint before the deadline, not charged", host_drained, core=False),
     "silent": Drill("S3: 503 for 20 s", "training continues on local checkpoints", store_silent, core=True),
+    "gone": Drill(
+        "S3's host is cut off for 20 s", "training continues on local checkpoints", store_cut_off, core=False
+    ),
+    "crawls": Drill("S3: 100 kB/s", "slower uploads; training continues", store_slow, core=False),
     "expired": Drill("S3: expired keys", "fails fast with a hint; goes on with good keys", keys_expired, core=False),
     "lost": Drill("S3: success without an object", "checks after upload notice", objects_lost, core=False),
+    "full": Drill("a worker's disk is full", "a clear error; goes on once there is room", disk_full, core=False),
     "damaged": Drill(
         "a flipped byte in the newest checkpoint", "the one before is used, loudly", checkpoint_damaged, core=True
     ),
@@ -263,8 +323,7 @@ def _recovered(
     _same_weights(scene, trial)
     first_step = trial.seen("step", started["time"])[0]["time"]
     losses = [event["time"] - began for event in trial.seen("lost", began)]
-    return _row(
-        drill,
+    return drill.seen(
         notice_seconds=noticed if noticed is not None else min(losses, default=None),
         resume_seconds=first_step - began,
         steps_lost=max(0, lost),
@@ -273,6 +332,12 @@ def _recovered(
 
 def _same_weights(scene: Scene, trial: Trial) -> None:
     _require(trial.result() == scene.undisturbed, "the weights are not those of the undisturbed run")
+
+
+def _same_course(scene: Scene, trial: Trial) -> None:
+    """The losses of another number of workers differ in the order of their sums, which grows from step to step."""
+    far = max(abs(mine - theirs) / theirs for mine, theirs in zip(trial.losses(), scene.losses, strict=True))
+    _require(far < _COURSE, f"a loss is {100 * far:.0f} % from that of the undisturbed run")
 
 
 def _require(held: bool, otherwise: str) -> None:
