@@ -24,6 +24,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from infra import artifacts
 from infra.local.prefect_api import PrefectApi
 from tests.fixtures.up import Up, start_up, stop_up
 
@@ -53,23 +54,24 @@ def idle(up: Up) -> None:
     before, began = seconds(), time.monotonic()
     time.sleep(IDLE_SECONDS)
     after, wall = seconds(), time.monotonic() - began
-    used = sum(value - before.get(pid, 0.0) for pid, value in after.items())
+    share = {pid: 100 * (value - before.get(pid, 0.0)) / wall for pid, value in after.items()}
+    largest = sorted(family(up), key=lambda each: -share.get(each.pid, 0.0))[:6]
     memory = [each.memory_full_info() for each in family(up)]
     say(
         "idle",
         pss_mb=round(sum(each.pss for each in memory) / 1e6),
         rss_mb=round(sum(each.rss for each in memory) / 1e6),
-        percent_of_a_core=round(100 * used / wall, 2),
+        percent_of_a_core=round(sum(share.values()), 2),
+        largest={" ".join(each.cmdline())[-60:]: round(share[each.pid], 2) for each in largest},
         processes=len(memory),
         load=os.getloadavg()[0],
     )
 
 
-def trigger(api: PrefectApi, spec: str, name: str | None = None) -> str:
-    """A run of the lightest deployment."""
-    deployment = api.get("/deployments/name/pull/pull")["id"]
-    asked = {"parameters": {"spec": spec}, **({"name": name} if name else {})}
-    return api.post(f"/deployments/{deployment}/create_flow_run", asked)["id"]
+def trigger(api: PrefectApi, deployment: str, **parameters: Any) -> str:
+    """A run of this deployment, as the UI starts one."""
+    found = api.get(f"/deployments/name/{deployment}")["id"]
+    return api.post(f"/deployments/{found}/create_flow_run", {"parameters": parameters})["id"]
 
 
 def log_lines(api: PrefectApi, run: str) -> list[dict[str, Any]]:
@@ -83,7 +85,7 @@ def latency(up: Up) -> None:
     waits = []
     for turn in range(TRIGGERS):
         began = time.monotonic()
-        run = trigger(up.api, "nothing")
+        run = trigger(up.api, "pull/pull", spec="nothing")
         until(lambda run=run: log_lines(up.api, run), seconds=120)
         waits.append(round(time.monotonic() - began, 2))
         until(lambda run=run: up.api.get(f"/flow_runs/{run}")["state_type"] in OVER, seconds=120)
@@ -92,25 +94,28 @@ def latency(up: Up) -> None:
 
 
 def queue(up: Up) -> Up:
-    """Twenty queued runs; worker and server are killed in the middle, then `orchard up` itself."""
+    """Twenty queued runs, each a pipeline; worker and server are killed in the middle, then `orchard up` itself."""
     began = time.monotonic()
-    runs = [trigger(up.api, "nothing", f"queued-{number}") for number in range(QUEUED)]
-    until(lambda: over(up.api, runs) >= QUEUED // 4, seconds=600)
+    runs = [trigger(up.api, "nqs/tiny", run_key=f"queued-{seed}", seed=seed) for seed in range(QUEUED)]
+    until(lambda: over(up.api, runs) >= QUEUED // 4, seconds=1800)
     for words in ("prefect worker start", "prefect server start"):
         next(each for each in family(up) if words in " ".join(each.cmdline())).kill()
-    until(lambda: over(up.api, runs) >= QUEUED // 2, seconds=600)
+    until(lambda: over(up.api, runs) >= QUEUED // 2, seconds=1800)
     os.kill(up.services.pid, signal.SIGKILL)
     again = start_up(up.home, "--port", up.services.ui.rsplit(":", 1)[1])
-    until(lambda: over(again.api, runs) == QUEUED, seconds=900)
+    until(lambda: over(again.api, runs) == QUEUED, seconds=1800)
     found = [again.api.get(f"/flow_runs/{run}") for run in runs]
-    states = Counter(each["state_type"] for each in found)
-    say("queue_of_20_with_kills", seconds=round(time.monotonic() - began), states=states, starts=starts(found))
+    published = artifacts.versions("nqs")
+    say(
+        "queue_of_20_with_kills",
+        seconds=round(time.monotonic() - began),
+        states=Counter(each["state_type"] for each in found),
+        starts=Counter(each["run_count"] for each in found),
+        versions=len(published),
+        runs_published=len({version.run_key for version in published}),
+        load=os.getloadavg()[0],
+    )
     return again
-
-
-def starts(found: list[dict[str, Any]]) -> Counter[int]:
-    """How many runs were started how often."""
-    return Counter(each["run_count"] for each in found)
 
 
 def over(api: PrefectApi, runs: list[str]) -> int:
@@ -133,6 +138,7 @@ def main() -> None:
     parser.add_argument("--what", default="idle,latency,queue")
     asked = parser.parse_args().what.split(",")
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["ORCHARD_HOME"] = str(Path(folder) / "home")  # this process reads its registry
         up = start_up(Path(folder) / "home")
         try:
             if "idle" in asked:
