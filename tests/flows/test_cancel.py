@@ -47,7 +47,7 @@ def test_while_it_is_submitted_and_while_it_trains(worker: Worker) -> None:
 
     second = worker.start("nqs", **asked)
     page = _cancelled_when(worker, "training", second, lambda: list(training.checkpoints.glob("step-*")))
-    assert "| Ray jobs stopped | `training.training` |" in page
+    assert "| Ray jobs stopped | `training.training.2` |" in page
     kept = max(int(place.name.removeprefix("step-")) for place in training.checkpoints.glob("step-*"))
     assert kept > 0
 
