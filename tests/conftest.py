@@ -19,16 +19,17 @@ pytest_plugins = [
     "tests.fixtures.up",
 ]
 
-_SERVICES = (
-    "tests/browser/",
-    "tests/cluster/",
-    "tests/flows/",
-    "tests/infra/local/",
-    "tests/infra/report_site/",
-    "tests/infra/test_launch.py",
-    "tests/security/test_listening.py",
-    "tests/test_example.py",
-)
+# Tests that share services, each group in one process of the test run.
+_SERVICES = {
+    "flows": ("tests/flows/", "tests/test_example.py"),
+    "hosts": (
+        "tests/browser/",
+        "tests/cluster/",
+        "tests/infra/local/",
+        "tests/infra/test_launch.py",
+        "tests/security/",
+    ),
+}
 
 _USERS = ("ORCHARD_", "RAY_", "PREFECT_", "AWS_", "DVC_")
 
@@ -46,11 +47,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Tests that start services follow each other in one of the test run's processes; the other ones compute."""
+    """Tests that share services follow each other in one of the test run's processes; the other ones compute."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ServicesTogether(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "services" if nodeid.startswith(_SERVICES) else nodeid
+            return next((name for name, where in _SERVICES.items() if nodeid.startswith(where)), nodeid)
 
     return ServicesTogether(config, log)

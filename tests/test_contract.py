@@ -98,32 +98,32 @@ def test_another_seed_gives_other_weights(workload: str, stage: str, tmp_path: P
     assert any(not torch.equal(one[name], two[name]) for name in one)
 
 
-def _train_rank(rank: int, request: StageRequest) -> None:
-    worker.train_rank(request.model_dump(mode="json"))
+def _train_rank(rank: int, *requests: StageRequest) -> None:
+    for request in requests:
+        worker.train_rank(request.model_dump(mode="json"))
 
 
 @stages
-def test_two_workers_do_what_one_does(workload: str, stage: str, tmp_path: Path) -> None:
+def test_two_workers_do_what_one_does_and_one_finishes_what_they_began(
+    workload: str, stage: str, tmp_path: Path
+) -> None:
+    """Under DeepSpeed too; in one pair of processes, since starting one takes seconds."""
     config = _short(tiny_stage(workload, stage))
     inputs = rehearsal(config, tmp_path / "inputs")
+    pair = LAPTOP.but(workers=2, engine="torch", save_every_steps=5, keep_checkpoints=5)
+    together = request_for(config, inputs, tmp_path / "two" / stage, pair)
+    deepspeed = request_for(config, inputs, tmp_path / "deepspeed" / stage, LAPTOP.but(workers=2))
+    run_ranks(_train_rank, 2, together, deepspeed)
+
     alone = request_for(config, inputs, tmp_path / "one" / stage)
-    together = request_for(config, inputs, tmp_path / "two" / stage, LAPTOP.but(workers=2, engine="torch"))
-    one = train_alone(alone)
-    run_ranks(_train_rank, 2, together)
-    two = weights(together)
+    one, two = train_alone(alone), weights(together)
     for metric in ("loss", "gradient_norm"):
         assert curve(together, metric) == pytest.approx(curve(alone, metric), rel=1e-3, abs=1e-5)
+    assert curve(deepspeed, "loss") == pytest.approx(curve(alone, "loss"), rel=1e-3, abs=1e-5)
     # Sums in another order: Adam makes a small difference of a near-zero gradient as large as the learning rate.
     for name in one:
         assert torch.allclose(one[name], two[name], atol=2e-3), name
 
-
-@stages
-def test_what_two_workers_began_one_finishes(workload: str, stage: str, tmp_path: Path) -> None:
-    config = _short(tiny_stage(workload, stage))
-    pair = LAPTOP.but(workers=2, engine="torch", save_every_steps=5, keep_checkpoints=5)
-    together = request_for(config, rehearsal(config, tmp_path / "inputs"), tmp_path / "two" / stage, pair)
-    run_ranks(_train_rank, 2, together)
-    alone = broken_off(together, tmp_path / "one" / stage, step=5).but(cluster=ALONE.model_dump(mode="json"))
-    train_alone(alone)
-    assert curve(alone, "loss") == pytest.approx(curve(together, "loss"), rel=1e-3, abs=1e-5)
+    finished = broken_off(together, tmp_path / "finished" / stage, step=5).but(cluster=ALONE.model_dump(mode="json"))
+    train_alone(finished)
+    assert curve(finished, "loss") == pytest.approx(curve(together, "loss"), rel=1e-3, abs=1e-5)

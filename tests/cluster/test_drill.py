@@ -8,8 +8,8 @@ import pytest
 from infra.drill.card import Drill, Ground, Row, as_markdown
 from infra.drill.drilling import DRILLS, drill, names
 from infra.drill.ground import missing
+from infra.drill.outcomes import EQUAL
 from infra.drill.scene import INTERVAL
-from infra.drill.stage_faults import EQUAL
 from models.common.errors import ConfigError
 from tests.fixtures.commands import orchard
 

@@ -14,13 +14,14 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Running
+from prefect.states import Crashed, Running
 
 from flows.automations import DATA_CHANGED, Watch
 from flows.deploying import FILE, deploy
 from flows.plan import Plan
 from flows.tidy import tidy
 from models.common.errors import ClusterError, ConfigError
+from tasks.tidying import restarts
 from tests.fixtures.commands import orchard
 from tests.fixtures.workers import wait_for
 
@@ -243,7 +244,7 @@ def runs_of(client: SyncPrefectClient, name: str) -> list[FlowRun]:
 
 
 def test_a_run_whose_heart_stops_is_crashed_and_tidied_up_after(
-    client: SyncPrefectClient, written: Callable[..., Path]
+    client: SyncPrefectClient, written: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workload = PULL | {"tags": ["workload"]}
     deploy(written(workload, TIDY))
@@ -262,11 +263,42 @@ def test_a_run_whose_heart_stops_is_crashed_and_tidied_up_after(
     time.sleep(2)
     assert len(runs_of(client, "tidy/tidy")) == 1
 
+    monkeypatch.setenv("ORCHARD_RESTARTS", "0")
     tidied = tidy(**asked)
     assert not tidied.goes_on
     assert [each.left for each in tidied.stopped.values()] == [()]
     event = wait_for(lambda: events(client, "orchard.run.failed", "orchard.run.a-run"), 30)
     assert [each["payload"]["reason"][:8] for each in event] == ["Crashed:"]
+
+
+def test_a_run_that_crashes_is_started_again_as_often_as_that_is_allowed(
+    client: SyncPrefectClient, written: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(written(PULL))
+    run = client.create_flow_run_from_deployment(found(client, "pull/pull").id, parameters={"spec": "relay"})
+    monkeypatch.setenv("ORCHARD_RESTARTS", "2")
+    went_on, messages = [], []
+    for _ in range(3):
+        client.set_flow_run_state(run.id, Running(), force=True)
+        client.set_flow_run_state(run.id, Crashed(message="killed"), force=True)
+        went_on.append(tidy(run_key=run.name, flow_run=run.id, state="Crashed", reason="killed").goes_on)
+        state = client.read_flow_run(run.id).state
+        assert state is not None
+        messages.append((state.name, state.message))
+    assert went_on == [True, True, False]
+    assert messages == [
+        ("AwaitingRetry", "It crashed, and is started again, 1 of 2 times: killed"),
+        ("AwaitingRetry", "It crashed, and is started again, 2 of 2 times: killed"),
+        ("Crashed", "killed"),
+    ]
+
+
+def test_a_number_of_restarts_that_is_none_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ORCHARD_RESTARTS", "often")
+    with pytest.raises(ConfigError, match=r"ORCHARD_RESTARTS is 'often'\nfits: a whole number"):
+        restarts()
 
 
 def test_a_run_that_was_started_again_is_left_alone(client: SyncPrefectClient, written: Callable[..., Path]) -> None:

@@ -2,14 +2,19 @@
 
 import json
 import math
+import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
 
-from tests.fixtures.commands import orchard, orchard_json
+from infra.runs import read_lines
+from tests.fixtures.commands import orchard, orchard_json, started
+from tests.fixtures.workers import wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray", "prefect")]
+TINY = ("run", "nqs", "--preset", "tiny")
 METRICS = {
     "energy",
     "energy_error",
@@ -24,7 +29,7 @@ METRICS = {
 
 
 def test_a_state_is_trained_measured_published_and_begun_with(home: Path, tmp_path: Path) -> None:
-    result = orchard_json("run", "nqs", "--preset", "tiny", "--run-key", "first")
+    result = orchard_json(*TINY, "--run-key", "first")
     assert (result["artifact"], result["version"]) == ("nqs", "v0.1.0")
     metrics = result["metrics"]
     assert metrics.keys() >= METRICS
@@ -42,14 +47,41 @@ def test_a_state_is_trained_measured_published_and_begun_with(home: Path, tmp_pa
     assert re.findall(r"""(?:src|href)=["']?(?!#|data:)[^"'> ]+""", page) == [], "no outside address"
 
     warm = ("--set", "system.U=5", "--set", "training.max_steps=10", "--set", "gates.most_relative_error=10")
-    begun = orchard_json("run", "nqs", "--preset", "tiny", "--set", "start=nqs@v0.1.0", *warm)
+    begun = orchard_json(*TINY, "--set", "start=nqs@v0.1.0", *warm)
     assert begun["version"] == "v0.2.0"
     out = tmp_path / "second"
     assert orchard("pull", "nqs@v0.2.0", "--out", str(out)).returncode == 0
     assert "nqs@v0.1.0" in json.loads((out / "lineage.json").read_text())["parents"]
 
-    refused = orchard("run", "nqs", "--preset", "tiny", "--set", "start=nqs@v0.1.0", "--set", "system.filling=2,1")
+    refused = orchard(*TINY, "--set", "start=nqs@v0.1.0", "--set", "system.filling=2,1")
     assert refused.returncode == 2
     assert "the same lattice and filling" in refused.stderr
-    missing = orchard("run", "nqs", "--preset", "tiny", "--set", "start=nqs@v9.9.9")
+    missing = orchard(*TINY, "--set", "start=nqs@v9.9.9")
     assert missing.returncode == 2
+
+
+def test_a_killed_flow_started_again_publishes_one_version(home: Path) -> None:
+    slow = ("--set", "training.max_steps=600", "--run-key", "killed")
+    flow = started(*TINY, *slow)
+    training = home / "runs" / "killed" / "training"
+    wait_for(lambda: any(event["kind"] == "step" for event in read_lines(training / "events.jsonl")))
+    os.killpg(flow.pid, signal.SIGKILL)
+    flow.wait()
+    assert not (training / "result").exists(), "killed while it trained"
+    result = orchard_json(*TINY, *slow)
+    versions = [json.loads(line) for line in orchard("list", "nqs", "--json").stdout.splitlines()]
+    assert [version["version"] for version in versions] == [result["version"]] == ["v0.1.0"]
+    events = read_lines(training / "events.jsonl")
+    starts = [event for event in events if event["kind"] == "started"]
+    attached = [event for event in events if event["kind"] == "log" and "attached" in event["text"]]
+    assert len(starts) == 1 or starts[-1]["step"] > 0, "no second job from the start"
+    assert attached or len(starts) > 1 or (training / "result").exists()
+
+
+def test_a_gate_that_fails_publishes_nothing_and_leaves_the_report(home: Path) -> None:
+    done = orchard(*TINY, "--set", "gates.most_relative_error=1e-12", "--run-key", "gated")
+    assert done.returncode == 3, done.stderr
+    assert re.search(r"GateFailed: 1 of 4 gates failed\n.*relative error", done.stderr), done.stderr
+    assert "report.html" in done.stderr
+    assert (home / "runs" / "gated" / "report.html").exists()
+    assert orchard("list", "nqs", "--json").stdout == ""

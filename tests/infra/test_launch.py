@@ -24,7 +24,7 @@ from models.common import workloads
 from models.common.contract import Inputs
 from models.common.errors import Cancelled, ClusterError, DataError, TrainingError
 from tests.fixtures.services import RayService
-from tests.fixtures.stages import curve, rehearsal, request_for, tiny_stage, train_alone, trained_stages, weights
+from tests.fixtures.stages import curve, rehearsal, request_for, tiny_stage, train_alone, weights
 from tests.fixtures.workers import processes_of_run
 
 TWO = LAPTOP.but(save_every_steps=50)
@@ -35,16 +35,14 @@ def _run(request: StageRequest, on_event: Any = lambda event: None) -> None:
     launch.run_stage(request, LAPTOP.model_validate(request.cluster), on_event)
 
 
-@pytest.mark.parametrize(("workload", "stage"), trained_stages())
-def test_every_stage_trains_on_two_workers_under_deepspeed(workload: str, stage: str, tmp_path: Path) -> None:
-    config = tiny_stage(workload, stage)
-    config = config.but(max_steps=min(config.max_steps, 12))
+def test_a_stage_trains_on_two_workers_under_deepspeed(tmp_path: Path) -> None:
+    config = tiny_stage("busgen", "classifier").but(max_steps=12)
     inputs = rehearsal(config, tmp_path / "inputs")
-    request = request_for(config, inputs, tmp_path / f"two-{stage}" / stage, TWO)
+    request = request_for(config, inputs, tmp_path / "two" / "classifier", TWO)
     events: list[dict[str, Any]] = []
     _run(request, events.append)
     assert [event["workers"] for event in events if event["kind"] == "started"] == [2]
-    alone = request_for(config, inputs, tmp_path / "alone" / stage)
+    alone = request_for(config, inputs, tmp_path / "alone" / "classifier")
     train_alone(alone)
     assert curve(request, "loss") == pytest.approx(curve(alone, "loss"), rel=1e-3, abs=1e-5)
 
@@ -61,7 +59,7 @@ def _worker_processes() -> list[psutil.Process]:
 
 @pytest.mark.slow
 def test_a_worker_killed_in_the_middle_changes_no_bit_of_the_result(tmp_path: Path) -> None:
-    config = tiny_stage("relay", "student").but(max_steps=1200)
+    config = tiny_stage("relay", "student").but(max_steps=600)
     inputs = rehearsal(config, tmp_path / "inputs")
     undisturbed = request_for(config, inputs, tmp_path / "undisturbed" / "student", TWO)
     _run(undisturbed)
@@ -214,9 +212,9 @@ def test_a_head_that_takes_a_question_and_never_answers_is_given_up(monkeypatch:
 
 def test_a_stopped_run_ends_as_cancelled_with_its_processes_gone(tmp_path: Path) -> None:
     config = workloads.preset("relay", "tiny").trained_stages()["teacher"].but(max_steps=1_000_000)
-    request = request_for(config, rehearsal(config, tmp_path / "inputs"), tmp_path / "stopped" / "teacher", TWO)
+    request = request_for(config, rehearsal(config, tmp_path / "inputs"), tmp_path / "called-off" / "teacher", TWO)
     stopped: list[stopping.Stopped] = []
-    thread = threading.Thread(target=lambda: stopped.append(stopping.stop_run("stopped")))
+    thread = threading.Thread(target=lambda: stopped.append(stopping.stop_run("called-off")))
 
     def stop(event: dict[str, Any]) -> None:
         if event["kind"] == "step" and not thread.ident:
@@ -225,11 +223,11 @@ def test_a_stopped_run_ends_as_cancelled_with_its_processes_gone(tmp_path: Path)
     with pytest.raises(Cancelled, match="checkpoints are kept"):
         _run(request, stop)
     thread.join()
-    assert processes_of_run("stopped") == []
-    assert stopped[0].jobs == ("stopped.teacher",)
-    assert stopped[0].workers >= 4, "driver, controller, two workers"
+    assert processes_of_run("called-off") == []
+    assert stopped[0].jobs == ("called-off.teacher",)
+    assert stopped[0].workers >= 3, "driver, two workers"
     assert stopped[0].left == ()
-    assert stopping.stop_run("stopped").but(seconds=0) == stopping.Stopped(jobs=(), workers=0, left=(), seconds=0)
+    assert stopping.stop_run("called-off").but(seconds=0) == stopping.Stopped(jobs=(), workers=0, left=(), seconds=0)
 
 
 def test_who_lets_go_of_a_job_leaves_it_running_and_may_come_back(tmp_path: Path) -> None:
