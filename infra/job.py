@@ -18,7 +18,7 @@ _POLL_SECONDS = 1.0
 
 def main(where: str) -> int:
     """Runs the stage of the request that is there; its result is there when this returns 0."""
-    from infra import worker, worker_group
+    from infra import worker
 
     request = carrying.read_request(where)
     stage_folder = carrying.stage_folder_of(request)
@@ -28,6 +28,8 @@ def main(where: str) -> int:
             request = carrying.brought(request)
             worker.verify_inputs(request)
         if isinstance(config, StageConfig):
+            from infra import worker_group  # seconds of import, which a spread does without
+
             _leave_at_fatal_failure(stage_folder)
             worker_group.train(request, stage_folder, config.batch_size)
         else:

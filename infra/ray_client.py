@@ -52,6 +52,7 @@ def _open(address: str) -> Any:
             f"RAY_ADDRESS is '{address}', which is no address for jobs\n"
             "fits: the dashboard's, as in http://HOST:8265\nunset it to start a Ray on this machine"
         )
+    logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)  # it tells of every upload
     import requests
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient

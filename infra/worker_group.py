@@ -3,6 +3,7 @@
 Where the cluster allows fewer workers, a group goes on with those that are left, and grows when others come back.
 """
 
+import asyncio
 import socket
 import time
 from collections.abc import Callable
@@ -14,8 +15,10 @@ import ray
 from ray._private.state import available_resources_per_node
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback, get_preemption_info
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.scaling_policy import NoopDecision, ResizeDecision, ScalingDecision
 from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPolicy
+from ray.train.v2._internal.execution.worker_group import WorkerGroup
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from infra import carrying, worker
@@ -157,9 +160,9 @@ def _answers(node: dict[str, Any]) -> bool:
 
 
 class LeanTrainer(TorchTrainer):
-    """The trainer without helper actors that start a process each before the first step, and do nothing here.
+    """The trainer without actors that start a process each before the first step, and are not needed here.
 
-    No Ray dataset is read, and the placement group ends with the job.
+    The job's own process controls the group. No Ray dataset is read, and the placement group ends with the job.
     """
 
     size_of: Callable[[ScalingConfig], FixedScalingPolicy]
@@ -169,8 +172,35 @@ class LeanTrainer(TorchTrainer):
         return [each for each in super()._create_default_callbacks() if type(each).__name__ not in self._NOT_NEEDED]
 
     def _initialize_and_run_controller(self, **parts: Any) -> Any:
-        policy = self.size_of(self.scaling_config)
-        return super()._initialize_and_run_controller(**{**parts, "scaling_policy": policy})
+        controller = _Controller(**{**parts, "scaling_policy": self.size_of(self.scaling_config)})
+        asyncio.run(controller.run())
+        return controller.get_result()
+
+
+class _Group(WorkerGroup):
+    """Workers who are told of no actor that controls them; they would ask it for checkpoints, which they keep here."""
+
+    def _init_train_context_on_workers(
+        self, workers: list[Any], sync_actor: Any, train_context_args: dict[str, list[Any]]
+    ) -> None:
+        contexts = [
+            each.actor.init_train_context.remote(
+                train_run_context=self._train_run_context,
+                distributed_context=each.distributed_context,
+                synchronization_actor=sync_actor,
+                storage_context=self._storage_context,
+                worker_callbacks=self._worker_callbacks_to_propagate,
+                controller_actor=None,
+                **{name: values[place] for name, values in train_context_args.items()},
+            )
+            for place, each in enumerate(workers)
+        ]
+        ray.get(contexts)
+        self._decorate_worker_log_file_paths(workers)
+
+
+class _Controller(TrainController):
+    worker_group_cls = _Group
 
 
 class TellingLosses(UserCallback):
