@@ -86,7 +86,7 @@ def _automations(deployments: Mapping[str, UUID], watch: Watch) -> Iterator[Auto
     if tidy := deployments.get("tidy/tidy"):
         yield AutomationCore(
             name="orchard: tidy up after a crash",
-            description="What a crashed run left in Ray is stopped, and one event tells why it crashed.",
+            description="A crashed run is started again, or its Ray jobs are stopped and one event tells why.",
             tags=[OURS],
             trigger=EventTrigger(
                 match=_RUNS, match_related=_tagged("workload"), expect={"prefect.flow-run.Crashed"}, threshold=1

@@ -1,4 +1,4 @@
-"""Tidying up after a run that crashed: what it left in Ray is stopped, and one event says why it ended."""
+"""A run that crashed: it is started again, or what it left in Ray is stopped, and one event says why it ended."""
 
 from typing import Annotated
 from uuid import UUID
@@ -6,7 +6,7 @@ from uuid import UUID
 from prefect import flow
 from pydantic import Field
 
-from tasks.tidying import Tidied, stop_what_is_left, tell_crash
+from tasks.tidying import Tidied, goes_on, stop_what_is_left, tell_crash
 
 
 @flow(name="tidy", flow_run_name="tidy-{run_key}")
@@ -16,7 +16,7 @@ def tidy(
     state: Annotated[str, Field(json_schema_extra={"title": "State"})] = "",
     reason: Annotated[str, Field(json_schema_extra={"title": "Reason"})] = "",
 ) -> Tidied:
-    """A run that crashed -> what it left is stopped -> one event with the reason.
+    """A run that crashed -> it goes on, or: what it left is stopped -> one event with the reason.
 
     Args:
         run_key: The run that crashed.
@@ -24,7 +24,8 @@ def tidy(
         state: In which state it ended.
         reason: Why, in a few words.
     """
+    if goes_on(run_key, flow_run, reason):
+        return Tidied(run_key=run_key, goes_on=True, stopped={})
     tidied = stop_what_is_left(run_key, flow_run)
-    if not tidied.goes_on:
-        tell_crash(run_key, flow_run, state, reason)
+    tell_crash(run_key, flow_run, state, reason)
     return tidied

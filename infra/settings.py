@@ -23,6 +23,7 @@ class Settings:
     prefect_auth_string: str | None  # PREFECT_API_AUTH_STRING: what logs in to it; known where `orchard up` runs it
     database: str | None  # PREFECT_SERVER_DATABASE_CONNECTION_URL: PostgreSQL for `orchard up`; unset: SQLite
     retention_days: str  # ORCHARD_RETENTION_DAYS: how long ended runs' logs, and what they left, are kept
+    restarts: str  # ORCHARD_RESTARTS: how often a run of a worker that crashed is started again by itself
 
     @property
     def runs(self) -> Path:
@@ -51,6 +52,7 @@ def settings() -> Settings:
         prefect_auth_string=state.auth_string(home) if up else os.environ.get("PREFECT_API_AUTH_STRING") or None,
         database=os.environ.get("PREFECT_SERVER_DATABASE_CONNECTION_URL") or None,
         retention_days=os.environ.get("ORCHARD_RETENTION_DAYS") or "30",
+        restarts=os.environ.get("ORCHARD_RESTARTS") or "2",
     )
 
 

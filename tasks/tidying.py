@@ -1,5 +1,6 @@
-"""What a run that crashed has left behind: stopped, unless the run turns out to be alive."""
+"""A run that crashed: started again a few times, unless it turns out to be alive; then stopped, with all it left."""
 
+from contextlib import suppress
 from uuid import UUID
 
 from prefect import get_run_logger, task
@@ -7,34 +8,47 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Running
+from prefect.states import AwaitingRetry, Running
 
 from infra import stopping
+from infra.settings import settings
 from infra.stopping import Stopped
 from models.common.config import Config
-from models.common.errors import ClusterError
+from models.common.errors import ClusterError, ConfigError
 from tasks.cancelling import emit_failure, runs_of
 from tasks.run_page import artifact_key
+
+_AGAIN = "It crashed, and is started again"
 
 
 class Tidied(Config):
     """What was found of a run that crashed, and stopped."""
 
     run_key: str
-    goes_on: bool  # it was not dead, or has been started again: nothing was stopped
+    goes_on: bool  # nothing was stopped
     stopped: dict[str, Stopped]  # by run key: those that the flow run was made of
+
+
+@task(task_run_name="let-it-go-on", retries=3, retry_delay_seconds=20)
+def goes_on(run_key: str, flow_run_id: UUID | None, reason: str) -> bool:
+    """Whether the run is not over: alive after all, started again by somebody, or by this, ORCHARD_RESTARTS times.
+
+    One whose process is alive (its machine slept, the server was away) is set to Running again. One that is started
+    again attaches to its Ray job, or goes on from its checkpoints, and publishes once.
+    """
+    flow_run = _read(flow_run_id)
+    if flow_run is None:
+        return False
+    if flow_run.state and not flow_run.state.is_final():
+        get_run_logger().info("%s goes on: nothing is stopped", run_key)
+        return True
+    return _is_alive(flow_run) or _started_again(flow_run, reason)
 
 
 @task(task_run_name="stop-what-is-left", retries=3, retry_delay_seconds=20)
 def stop_what_is_left(run_key: str, flow_run_id: UUID | None) -> Tidied:
-    """Every Ray job of the crashed run, stopped and seen to be gone.
-
-    A run whose process is alive after all (its machine slept, the server was away) is set to Running again.
-    """
+    """Every Ray job of the crashed run, stopped and seen to be gone."""
     flow_run = _read(flow_run_id)
-    if flow_run and _goes_on(flow_run):
-        get_run_logger().info("%s goes on: nothing is stopped", run_key)
-        return Tidied(run_key=run_key, goes_on=True, stopped={})
     keys = [folder.key for folder in runs_of(flow_run)] if flow_run else []
     stopped = {key: stopping.stop_run(key) for key in keys or [run_key]}
     create_markdown_artifact(key=artifact_key(run_key, "tidied"), markdown=_page(run_key, stopped))
@@ -63,16 +77,37 @@ def _read(flow_run_id: UUID | None) -> FlowRun | None:
             return None
 
 
-def _goes_on(flow_run: FlowRun) -> bool:
-    """Whether the run has been started again, or is alive; one that is alive is said to be."""
-    if flow_run.state and not flow_run.state.is_final():
-        return True
+def _is_alive(flow_run: FlowRun) -> bool:
+    """Whether its process is; it is said to be then."""
     if not any(folder.running_pid() for folder in runs_of(flow_run)):
         return False
     alive = Running(message="its process is alive: the heartbeats were lost on their way")
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(flow_run.id, alive, force=True)
     return True
+
+
+def _started_again(flow_run: FlowRun, reason: str) -> bool:
+    """Whether a worker may take it once more, which it is scheduled for."""
+    if flow_run.deployment_id is None:  # of a terminal: no worker would take it
+        return False
+    most = restarts()
+    with get_client(sync_client=True) as client:
+        before = sum((state.message or "").startswith(_AGAIN) for state in client.read_flow_run_states(flow_run.id))
+        if before >= most:
+            return False
+        message = f"{_AGAIN}, {before + 1} of {most} times: {reason}"
+        client.set_flow_run_state(flow_run.id, AwaitingRetry(message=message), force=True)
+    get_run_logger().info("%s is started again, %d of %d times", flow_run.name, before + 1, most)
+    return True
+
+
+def restarts() -> int:
+    text = settings().restarts
+    with suppress(ValueError):
+        if int(text) >= 0:
+            return int(text)
+    raise ConfigError(f"ORCHARD_RESTARTS is '{text}'\nfits: a whole number, 0 or more")
 
 
 def _page(run_key: str, stopped: dict[str, Stopped]) -> str:
