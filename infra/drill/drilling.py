@@ -14,11 +14,13 @@ from infra.drill.pipeline import Pipeline
 from infra.drill.prefect_nodes import missing_database
 from infra.drill.scene import Scene
 from infra.drill.stage_faults import STAGE_DRILLS
+from infra.drill.store_faults import STORE_DRILLS
 from models.common.config import unknown
 from models.common.errors import ClusterError, ConfigError
 
 _ROOM = Sizes(disk=4096)  # megabytes: a run asks for space before it begins
-DRILLS: dict[str, Drill[Any]] = {**STAGE_DRILLS, **FLOW_DRILLS}
+_OF_STAGES = {**STAGE_DRILLS, **STORE_DRILLS}
+DRILLS: dict[str, Drill[Any]] = {**_OF_STAGES, **FLOW_DRILLS}
 
 
 def names(core: bool) -> list[str]:
@@ -57,7 +59,7 @@ def drill(folder: Path, wanted: list[str], repeats: int, seed: int, tell: Callab
                 kept.write(json.dumps(rows[-1].told()) + "\n")
             tell(rows[-1])
 
-    if of_stages := [name for name in wanted if name in STAGE_DRILLS]:
+    if of_stages := [name for name in wanted if name in _OF_STAGES]:
         with DrillCluster(folder / "cluster") as cluster:
             play(Scene(cluster, folder, seed), of_stages)
     if of_flows:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from infra.drill.card import Drill, Row
+from infra.drill.hosts import DISK
 from infra.drill.nodes import Node
 from infra.drill.pipeline import Pipeline, Run
 from infra.drill.scene import wait
@@ -57,6 +58,19 @@ def database_killed(pipeline: Pipeline) -> Row:
     return _published_once(run, FLOW_DRILLS["database"], began)
 
 
+def database_full(pipeline: Pipeline) -> Row:
+    """PostgreSQL may end where its log finds no room; it is started again when there is some."""
+    run = _at_a_moment(pipeline, "database-full")
+    began = time.time()
+    database = pipeline.cluster.database
+    database.host.fill(DISK)
+    time.sleep(_DOWN_SECONDS)
+    database.host.drain(DISK)
+    if not database.answers():
+        database.restart()
+    return _published_once(run, FLOW_DRILLS["database-full"], began)
+
+
 def _at_a_moment(pipeline: Pipeline, name: str) -> Run:
     """A run of the pipeline at a random step of its training."""
     run = pipeline.run(name)
@@ -91,5 +105,6 @@ FLOW_DRILLS = {
     "prefect-worker": _drill("SIGKILL the Prefect worker; Retry", worker_killed),
     "flow-host": _drill("SIGKILL the host of flow and Prefect worker; Retry", flow_host_killed),
     "server": _drill(f"SIGKILL the Prefect server's host, for {_DOWN_SECONDS} s", server_killed),
+    "database-full": _drill(f"PostgreSQL's disk is full for {_DOWN_SECONDS} s", database_full),
     "database": _drill(f"SIGKILL PostgreSQL's host, for {_DOWN_SECONDS} s", database_killed),
 }

@@ -1,0 +1,65 @@
+"""How a run of the scene's stage is watched through a fault, and what it is held against afterwards."""
+
+from typing import Any
+
+from infra.drill.card import Drill, Row
+from infra.drill.scene import INTERVAL, Scene, Trial, wait
+from models.common.errors import Cancelled, ClusterError
+
+_COURSE = 0.2
+EQUAL = "resumed from the last commit; weights equal the undisturbed run's; at most one interval lost"
+
+
+def at_a_moment(scene: Scene, name: str, **changes: Any) -> Trial:
+    """A run of the stage at a random step after its first checkpoint; `changes` are of its cluster."""
+    trial = scene.trial(name, **changes)
+    trial.wait_step(scene.moment())
+    require(not trial.is_over(), f"it ended before: {trial.error}")
+    return trial
+
+
+def recovered(scene: Scene, trial: Trial, drill: Drill, before: int, began: float, noticed: float | None = None) -> Row:
+    """The row of a run that goes on by itself: when, from where, and with what result."""
+    wait(lambda: trial.resumed(began) or trial.is_over(), "a new group of workers")
+    wait(lambda: trial.seen("step", (trial.resumed(began) or {"time": 0.0})["time"]) or trial.is_over(), "a step")
+    trial.wait_over()
+    started = trial.resumed(began)
+    assert started is not None, "it ended without a new group of workers"
+    lost = before - started["step"]
+    require(lost <= 2 * INTERVAL, f"{lost} steps were lost")
+    require_same_weights(scene, trial)
+    first_step = trial.seen("step", started["time"])[0]["time"]
+    losses = [event["time"] - began for event in trial.seen("lost", began)]
+    return drill.seen(
+        notice_seconds=noticed if noticed is not None else min(losses, default=None),
+        resume_seconds=first_step - began,
+        steps_lost=max(0, lost),
+    )
+
+
+def require_same_weights(scene: Scene, trial: Trial) -> None:
+    require(trial.result() == scene.undisturbed, "the weights are not those of the undisturbed run")
+
+
+def require_same_course(scene: Scene, trial: Trial) -> None:
+    """The losses of another number of workers differ in the order of their sums, which grows from step to step."""
+    far = max(abs(mine - theirs) / theirs for mine, theirs in zip(trial.losses(), scene.losses, strict=True))
+    require(far < _COURSE, f"a loss is {100 * far:.0f} % from that of the undisturbed run")
+
+
+def require(held: bool, otherwise: str) -> None:
+    if not held:
+        raise ClusterError(otherwise)
+
+
+def wait_stopped(trial: Trial) -> None:
+    try:
+        trial.wait_over()
+    except Cancelled:
+        return
+
+
+def told(trial: Trial, words: str, since: float) -> float | None:
+    """How long after the fault an event said so."""
+    found = [event for event in trial.events if words in event.get("text", "") and event["time"] >= since]
+    return found[0]["time"] - since if found else None
