@@ -89,6 +89,8 @@ def _is_alive(flow_run: FlowRun) -> bool:
 
 def _started_again(flow_run: FlowRun, reason: str) -> bool:
     """Whether a worker may take it once more, which it is scheduled for."""
+    if flow_run.state is None or not flow_run.state.is_crashed():  # somebody has ended it otherwise meanwhile
+        return False
     if flow_run.deployment_id is None:  # of a terminal: no worker would take it
         return False
     most = restarts()

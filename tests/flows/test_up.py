@@ -19,9 +19,10 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from infra import ray_client
+from infra import artifacts, ray_client
 from infra.local import state
 from infra.local.prefect_api import PrefectApi
+from infra.runs import RunFolder, read_lines
 from tests.fixtures.commands import orchard
 from tests.fixtures.s3 import free_port
 from tests.fixtures.up import Up, begin_up, start_up, stop_up
@@ -219,6 +220,23 @@ def test_a_queue_completes_when_worker_server_and_up_itself_are_killed(tmp_path:
     assert "everything has ended" in again.output.read_text()
     assert [each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] == []
     assert state.running(home) is None
+
+
+@pytest.mark.slow
+def test_a_run_whose_process_is_killed_is_started_again_and_publishes_once(up: Up):
+    deployment = up.api.get("/deployments/name/nqs/tiny")["id"]
+    asked = {"parameters": {"run_key": "killed-once", "training_steps": 600}}
+    run = up.api.post(f"/deployments/{deployment}/create_flow_run", asked)["id"]
+    events = RunFolder("killed-once").stage("training").events
+    wait_for(lambda: any(event["kind"] == "step" for event in read_lines(events)))
+    process = RunFolder("killed-once").running_pid()
+    assert process is not None
+    os.kill(process, signal.SIGKILL)
+    assert wait_for(lambda: [up.api.get(f"/flow_runs/{run}")["state_type"]] == ["COMPLETED"])
+    told = [each["message"] for each in up.api.get(f"/flow_run_states/?flow_run_id={run}")]
+    assert any("It crashed, and is started again, 1 of 2 times" in (message or "") for message in told), told
+    assert [version.run_key for version in artifacts.versions("nqs")] == ["killed-once"]
+    assert len([event for event in read_lines(events) if event["kind"] == "started"]) == 1, "training went on"
 
 
 @pytest.mark.slow
