@@ -17,7 +17,7 @@ from tests.fixtures.commands import orchard
 from tests.fixtures.prefect_ui import HEIGHT, WIDTH, PrefectUi
 from tests.fixtures.seeds import give_two_versions
 from tests.fixtures.up import Up
-from tests.fixtures.workers import processes_of_run
+from tests.fixtures.workers import left_of_run, processes_of_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(1200)]
 
@@ -159,7 +159,7 @@ def test_a_run_that_is_cancelled_moves_until_then_and_leaves_nothing(ui: Prefect
     began = time.monotonic()
     ui.wait_for_state("Cancelled")
     assert time.monotonic() - began < CANCEL_SECONDS
-    assert processes_of_run(key) == []
+    assert left_of_run(key) == []
     told = ui.wait(lambda: ui.described("cancelled"), "there is no record of the cancel")
     assert "none of them is left" in told
     ui.shoot("run-cancelled", height=1500)

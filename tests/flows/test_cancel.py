@@ -8,7 +8,7 @@ import pytest
 
 from infra import artifacts, manifests
 from infra.runs import read_lines
-from tests.fixtures.workers import Worker, processes_of_run, wait_for
+from tests.fixtures.workers import Worker, left_of_run, processes_of_run, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 MOST_SECONDS = 60
@@ -22,7 +22,7 @@ def _cancelled_when(worker: Worker, key: str, flow_run: str, reached: Callable[[
     worker.cancel(flow_run)
     wait_for(lambda: worker.state(flow_run) != "Cancelling" or time.monotonic() - began > MOST_SECONDS)
     assert worker.state(flow_run) != "Cancelling", worker.stacks()
-    left = processes_of_run(key)
+    left = left_of_run(key)
     seconds = time.monotonic() - began
     assert worker.state(flow_run) == "Cancelled"
     assert left == []

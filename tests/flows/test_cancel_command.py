@@ -13,7 +13,7 @@ from infra.runs import RunFolder, read_lines
 from infra.stopping import stop_run
 from tests.fixtures.commands import orchard, started
 from tests.fixtures.up import Up
-from tests.fixtures.workers import processes_of_run
+from tests.fixtures.workers import left_of_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ENDLESS = ("run", "relay", "--preset", "tiny", "--set", "teacher.max_steps=1000000", "--run-name", "operated")
@@ -94,5 +94,5 @@ def test_a_run_that_a_worker_began_is_operated_from_a_terminal(
     assert cancelled.returncode == 0, cancelled.stderr
     assert "none of its workers is left" in cancelled.stdout
     assert up.api.get(f"/flow_runs/{flow_run}")["state"]["name"] == "Cancelled"
-    assert processes_of_run("of-the-ui") == []
+    assert left_of_run("of-the-ui") == []
     follower.communicate(timeout=60)

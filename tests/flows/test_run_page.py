@@ -13,7 +13,7 @@ from tasks.run_page import artifact_key
 from tests.fixtures.commands import started
 from tests.fixtures.prefect_rest import ask
 from tests.fixtures.services import prefect_server
-from tests.fixtures.workers import Worker, processes_of_run, wait_for
+from tests.fixtures.workers import Worker, left_of_run, wait_for
 
 
 @pytest.mark.parametrize(("run_key", "key"), [("a.b_c-1", "a-b-c-1-result"), ("relay", "relay-result")])
@@ -84,4 +84,4 @@ def test_a_server_that_is_away_delays_the_page_and_not_the_run(
         assert run.returncode == 130, output
         assert flow_run()["state_name"] == "Cancelled"
         assert "| still alive | none |" in shown()["away-cancelled"]["data"]
-    assert processes_of_run("away") == []
+    assert left_of_run("away") == []

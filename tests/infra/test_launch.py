@@ -25,7 +25,7 @@ from models.common.contract import Inputs
 from models.common.errors import Cancelled, ClusterError, DataError, TrainingError
 from tests.fixtures.services import RayService
 from tests.fixtures.stages import curve, rehearsal, request_for, tiny_stage, train_alone, weights
-from tests.fixtures.workers import processes_of_run
+from tests.fixtures.workers import left_of_run, processes_of_run
 
 TWO = LAPTOP.but(save_every_steps=50)
 pytestmark = pytest.mark.usefixtures("ray")
@@ -223,7 +223,7 @@ def test_a_stopped_run_ends_as_cancelled_with_its_processes_gone(tmp_path: Path)
     with pytest.raises(Cancelled, match="checkpoints are kept"):
         _run(request, stop)
     thread.join()
-    assert processes_of_run("called-off") == []
+    assert left_of_run("called-off") == []
     assert stopped[0].jobs == ("called-off.teacher",)
     assert stopped[0].workers >= 3, "driver, two workers"
     assert stopped[0].left == ()
