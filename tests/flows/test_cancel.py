@@ -10,7 +10,7 @@ from infra import artifacts, manifests
 from infra.runs import read_lines
 from tests.fixtures.workers import Worker, left_of_run, processes_of_run, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 MOST_SECONDS = 60
 
 

@@ -32,7 +32,7 @@ def _processes_of(home: Path) -> list[str]:
     return [command for command in commands if str(home) in command]
 
 
-def _wait_for(what: Callable[[], bool], seconds: float = 90) -> None:
+def _wait_for(what: Callable[[], bool], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, "waited in vain"

@@ -94,7 +94,7 @@ def approving() -> Iterator[Callable[[Server], str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("ray")
 def test_the_champion_is_the_best_that_was_surely_better(
     prefect: str, home: Path, approving: Callable[[Server], str]

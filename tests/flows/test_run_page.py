@@ -38,7 +38,7 @@ def test_a_failure_is_one_event_with_its_reason(worker: Worker) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("ray")
 def test_a_server_that_is_away_delays_the_page_and_not_the_run(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
