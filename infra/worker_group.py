@@ -225,6 +225,10 @@ class _BackendOnNetwork(_Backend):
         worker_group.execute(use_interface_of_node)
         super().on_start(worker_group, backend_config)
 
+    def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
+        """The workers' processes end next. One that still trains, as where a host's deadline has passed, would take a
+        process group that vanishes for an error of the stage, which another attempt would meet again."""
+
 
 class OnNetworkOfNodes(TorchConfig):
     """The group's config with workers that speak to each other over the network on which their nodes know each other.

@@ -155,9 +155,10 @@ def host_drained(scene: Scene) -> Row:
     began = time.time()
     worker = scene.random.choice(scene.cluster.workers)
     scene.cluster.head.drain(worker, seconds=_DRAIN_SECONDS)
+    deadline = time.time() + _DRAIN_SECONDS  # Ray takes a host that is gone before it for one that was lost
     wait(lambda: told(trial, "about to be taken away", began) or trial.is_over(), "a checkpoint out of turn")
     noticed = told(trial, "about to be taken away", began)
-    time.sleep(max(0.0, began + _DRAIN_SECONDS - time.time()))
+    time.sleep(max(0.0, deadline - time.time()))
     worker.kill()
     before = trial.step()
     worker.restart()
