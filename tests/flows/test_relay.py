@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from infra.runs import read_lines
 from tests.fixtures.commands import orchard, orchard_json, started
 from tests.fixtures.prefect_rest import ask
+from tests.fixtures.workers import wait_for
 
 pytestmark = pytest.mark.slow
 TINY = ("run", "relay", "--preset", "tiny")
@@ -30,13 +30,6 @@ def _processes_of(home: Path) -> list[str]:
     """Commands of running processes that speak of this state folder."""
     commands = (" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
     return [command for command in commands if str(home) in command]
-
-
-def _wait_for(what: Callable[[], bool], seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
 
 
 def test_from_nothing_to_a_version_that_anyone_can_pull(home: Path, tmp_path: Path) -> None:
@@ -119,7 +112,7 @@ def test_a_stopped_run_keeps_what_it_has_and_goes_on(home: Path) -> None:
     slow = ("--set", "teacher.max_steps=100000", "--run-key", "stopped")
     flow = started(*TINY, *slow)
     teacher = home / "runs" / "stopped" / "teacher"
-    _wait_for(lambda: (teacher / "checkpoints").exists() and any((teacher / "checkpoints").glob("step-*")))
+    wait_for(lambda: (teacher / "checkpoints").exists() and any((teacher / "checkpoints").glob("step-*")), 240)
     began = time.monotonic()
     flow.send_signal(signal.SIGINT)
     output, _ = flow.communicate(timeout=90)
