@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -13,9 +12,10 @@ from infra.runs import RunFolder, read_lines
 from infra.stopping import stop_run
 from tests.fixtures.commands import orchard, started
 from tests.fixtures.up import Up
-from tests.fixtures.workers import left_of_run
+from tests.fixtures.workers import left_of_run, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+_PATIENCE_SECONDS = 240  # of a run that begins on a busy machine
 ENDLESS = ("run", "relay", "--preset", "tiny", "--set", "teacher.max_steps=1000000", "--run-name", "operated")
 
 
@@ -35,13 +35,6 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
             process.wait()
 
 
-def _wait_for(what: Callable[[], bool], seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
-
-
 @pytest.mark.usefixtures("ray", "prefect")
 def test_a_run_of_one_terminal_is_operated_from_another(start: Callable[..., subprocess.Popen[str]]) -> None:
     folder = RunFolder("operated")
@@ -51,7 +44,7 @@ def test_a_run_of_one_terminal_is_operated_from_another(start: Callable[..., sub
         return max((event["step"] for event in read_lines(events) if event["kind"] == "step"), default=0)
 
     run = start(*ENDLESS)
-    _wait_for(lambda: steps() > 0)
+    wait_for(lambda: steps() > 0, _PATIENCE_SECONDS)
     under_way = json.loads(orchard("status", "--json").stdout)["under_way"]
     [seen] = [each for each in under_way if each["run_name"] == "operated"]  # the server knows runs of other tests too
     assert (seen["state"], seen["cluster"]) == ("Running", "laptop")
@@ -73,7 +66,7 @@ def test_a_run_of_one_terminal_is_operated_from_another(start: Callable[..., sub
 
     before = steps()
     resumed = start("resume", "operated")
-    _wait_for(lambda: steps() > before)
+    wait_for(lambda: steps() > before, _PATIENCE_SECONDS)
     os.killpg(resumed.pid, signal.SIGKILL)
     resumed.wait()
     orphaned = orchard("cancel", "operated")
@@ -87,9 +80,9 @@ def test_a_run_that_a_worker_began_is_operated_from_a_terminal(
     deployment = up.api.get("/deployments/name/relay/tiny")["id"]
     asked = {"run_key": "of-the-ui", "overrides": {"teacher.max_steps": 1000000}}
     flow_run = up.api.post(f"/deployments/{deployment}/create_flow_run", {"parameters": asked})["id"]
-    _wait_for(lambda: "of-the-ui" in orchard("status").stdout)
+    wait_for(lambda: "of-the-ui" in orchard("status").stdout, _PATIENCE_SECONDS)
     follower = start("logs", "of-the-ui", "--follow")
-    _wait_for(lambda: any(read_lines(RunFolder("of-the-ui").stage("teacher").events)))
+    wait_for(lambda: any(read_lines(RunFolder("of-the-ui").stage("teacher").events)), _PATIENCE_SECONDS)
     cancelled = orchard("cancel", "of-the-ui")
     assert cancelled.returncode == 0, cancelled.stderr
     assert "none of its workers is left" in cancelled.stdout

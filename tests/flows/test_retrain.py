@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from models.common.contest import Contest
 from models.common.promotion import bounds
 from tests.fixtures.commands import orchard, started
 from tests.fixtures.prefect_rest import ask
+from tests.fixtures.workers import wait_for
 
 TINY = ("retrain", "nqs", "--preset", "tiny")
 WORSE = ("--set", "training.max_steps=5", "--set", "gates.most_relative_error=10")
@@ -47,13 +47,6 @@ class Server:
         )
 
 
-def wait_for(what: Callable[[], bool], seconds: float = _PATIENCE_SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.5)
-
-
 def retrained(*arguments: str) -> dict[str, Any]:
     """What a retraining that ended well has decided."""
     done = orchard(*TINY, *arguments, "--json", seconds=_PATIENCE_SECONDS)
@@ -79,7 +72,9 @@ def approving() -> Iterator[Callable[[Server], str]]:
         before = server.newest()["id"]
         process = started(*TINY, "--approval")
         running.append(process)
-        wait_for(lambda: server.newest()["id"] != before and server.newest()["state_type"] == "PAUSED")
+        wait_for(
+            lambda: server.newest()["id"] != before and server.newest()["state_type"] == "PAUSED", _PATIENCE_SECONDS
+        )
         answer = {"promote": True, "name": "Ada", "comment": "as it should be"}
         taken = server.ask(f"flow_runs/{server.newest()['id']}/resume", run_input=answer)
         assert taken["status"] == "ACCEPT"
