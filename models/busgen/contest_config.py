@@ -1,7 +1,6 @@
 """What a classifier has to show for its version to take the champion's place."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -9,8 +8,7 @@ from pydantic import Field
 from models.busgen.data_config import BreastImages, FilesOrigin, SplitConfig
 from models.busgen.statistics_config import IntervalConfig
 from models.common.config import Config
-from models.common.contest import ContestStage, part_of, require_alike
-from models.common.contract import World
+from models.common.contest import ContestMethod, ContestStage, part_of, require_alike
 
 
 class PromotionConfig(Config):
@@ -48,17 +46,7 @@ class BusgenContest(PromotionConfig, ContestStage):
         for name, kind in (("side", int), ("crop", str), ("margin", float)):
             require_alike(f"data.{name}", *(part_of(version, f"data.{name}", kind) for version in versions))
 
-    def shards(self, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
+    def method(self) -> ContestMethod:
         from models.busgen import contest
 
-        return contest.shards(self, inputs)
-
-    def process(self, shard: dict[str, Any], world: World) -> Any:
-        from models.busgen import contest
-
-        return contest.process(self, shard, world)
-
-    def collect(self, parts: list[Any], inputs: Mapping[str, Path], folder: Path) -> None:
-        from models.busgen import contest
-
-        contest.collect(self, parts, folder)
+        return contest

@@ -7,12 +7,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Protocol, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveInt, TypeAdapter, ValidationError
 
 from models.common.config import Config, explain_validation
-from models.common.contract import DataConfig, MapConfig
+from models.common.contract import DataConfig, MapConfig, World
 from models.common.errors import ConfigError
 
 CONTEST_FILE = "contest.json"
@@ -54,12 +54,26 @@ class Contest(Config):
         return cls.model_validate_json((folder / CONTEST_FILE).read_text())
 
 
+class ContestMethod(Protocol):
+    """How versions are scored: a workload's `contest.py`, with what `MapConfig` has, as functions of the config."""
+
+    def shards(self, config: Any, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
+        """Pieces of work on two versions that are known to be comparable."""
+        ...
+
+    def process(self, config: Any, shard: dict[str, Any], world: World) -> Any: ...
+
+    def collect(self, config: Any, parts: list[Any], inputs: Mapping[str, Path], folder: Path) -> None:
+        """Writes who won, a Contest, into the folder."""
+        ...
+
+
 class ContestStage(MapConfig):
     """Scores two published versions side by side; a workload derives its own from it.
 
     `inputs` has the folders of two versions, "candidate" and "champion", and where `held_out` names data, its prepared
-    folder, "held_out". `collect` writes a Contest into its folder. What is scored was held out from the training of
-    both; which items these are depends on the seed alone, so that another contest has others.
+    folder, "held_out". What is scored was held out from the training of both; which items these are depends on the
+    seed alone, so that another contest has others.
     """
 
     margin: NonNegativeFloat = Field(description="gain that is worth a promotion, in the metric's unit")
@@ -72,10 +86,20 @@ class ContestStage(MapConfig):
     def check_versions(self, candidate: Mapping[str, Any], champion: Mapping[str, Any]) -> None:
         """Raises ConfigError where versions of these configs cannot be scored on the same items."""
 
-    def check_inputs(self, inputs: Mapping[str, Path]) -> None:
-        """`check_versions` of the two folders."""
+    def method(self) -> ContestMethod:
+        """How the workload does it. Import it here, so that reading a config does not import torch."""
+        raise NotImplementedError
+
+    def shards(self, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
         candidate, champion = (read_version(inputs[side]) for side in SIDES)
         self.check_versions(candidate, champion)
+        return self.method().shards(self, inputs)
+
+    def process(self, shard: dict[str, Any], world: World) -> Any:
+        return self.method().process(self, shard, world)
+
+    def collect(self, parts: list[Any], inputs: Mapping[str, Path], folder: Path) -> None:
+        self.method().collect(self, parts, inputs, folder)
 
 
 class Scores(NamedTuple):

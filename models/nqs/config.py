@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from models.common.config import Config
-from models.common.contest import ContestStage, part_of, require_alike
+from models.common.contest import ContestMethod, ContestStage, part_of, require_alike
 from models.common.contract import Inputs, Learner, MapConfig, StageConfig, WorkerGroup, WorkloadConfig, World
 from models.nqs.ansatz_config import AnsatzConfig
 from models.nqs.optimizer_config import OptimizerConfig
@@ -239,20 +239,10 @@ class NqsContest(PromotionConfig, ContestStage):
         require_alike("the system", *(system.label for system in systems))
         require_alike("the system", *systems)  # a label leaves out the finer points of a pinning field
 
-    def shards(self, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
+    def method(self) -> ContestMethod:
         from models.nqs import contest
 
-        return contest.shards(self, inputs)
-
-    def process(self, shard: dict[str, Any], world: World) -> Any:
-        from models.nqs import contest
-
-        return contest.process(self, shard, world)
-
-    def collect(self, parts: list[Any], inputs: Mapping[str, Path], folder: Path) -> None:
-        from models.nqs import contest
-
-        contest.collect(self, parts, folder)
+        return contest
 
 
 class SizesConfig(Config):

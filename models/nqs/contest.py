@@ -21,7 +21,6 @@ from models.nqs.system import SystemConfig
 
 def shards(config: NqsContest, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
     """Each group of walkers of each state."""
-    config.check_inputs(inputs)
     return [{"side": side, "group": group} for side in SIDES for group in range(config.measure.groups)]
 
 
@@ -40,7 +39,7 @@ def process(config: NqsContest, shard: dict[str, Any], world: World) -> Group:
     )
 
 
-def collect(config: NqsContest, parts: Sequence[Group], folder: Path) -> None:
+def collect(config: NqsContest, parts: Sequence[Group], inputs: Mapping[str, Path], folder: Path) -> None:
     """Writes which energy is lower."""
     groups, sites = config.measure.groups, config.measure.state.system.sites
     scores = lower_energy(energy_per_site(parts[:groups], sites), energy_per_site(parts[groups:], sites))

@@ -27,7 +27,6 @@ Array = NDArray[np.float64]
 
 def shards(config: RelayContest, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
     """Each group that is trained on or labelled, the longest problems first."""
-    config.check_inputs(inputs)
     problems = Problems.read(inputs[HELD_OUT])
     groups = sorted((*problems.train, *problems.label), key=lambda group: (-problems.loops(group), group))
     return [{"task": group.task, "length": group.length} for group in groups]
@@ -47,7 +46,7 @@ def process(config: RelayContest, shard: dict[str, Any], world: World) -> Array:
     return np.array(found, float)
 
 
-def collect(config: RelayContest, parts: Sequence[Array], folder: Path) -> None:
+def collect(config: RelayContest, parts: Sequence[Array], inputs: Mapping[str, Path], folder: Path) -> None:
     """Writes who won; each problem counts alike."""
     candidate_P, champion_P = np.concatenate(parts, axis=1).tolist()
     scores = paired(candidate_P, champion_P)

@@ -1,14 +1,12 @@
 """What a student has to show to take the champion's place."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from models.common.config import Config
-from models.common.contest import ContestStage, part_of, require_alike
-from models.common.contract import World
+from models.common.contest import ContestMethod, ContestStage, part_of, require_alike
 from models.relay.data_config import ProblemsData
 
 
@@ -35,20 +33,10 @@ class RelayContest(PromotionConfig, ContestStage):
         for lengths in ("train_lengths", "label_lengths"):
             require_alike(lengths, *([each.get(lengths) for each in tasks] for tasks in (one, other)))
 
-    def shards(self, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
+    def method(self) -> ContestMethod:
         from models.relay import contest
 
-        return contest.shards(self, inputs)
-
-    def process(self, shard: dict[str, Any], world: World) -> Any:
-        from models.relay import contest
-
-        return contest.process(self, shard, world)
-
-    def collect(self, parts: list[Any], inputs: Mapping[str, Path], folder: Path) -> None:
-        from models.relay import contest
-
-        contest.collect(self, parts, folder)
+        return contest
 
 
 def _settings(of_task: dict[str, Any]) -> dict[str, Any]:

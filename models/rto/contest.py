@@ -33,7 +33,6 @@ Reward = Callable[[Sequences], Array]  # of each response [S]
 
 def shards(config: RtoContest, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
     """Each policy."""
-    config.check_inputs(inputs)
     if config.reads_reward_models:
         for side in SIDES:
             if not (inputs[side] / SCORER).is_dir():

@@ -1,14 +1,12 @@
 """What a policy has to show to take the champion's place."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
 from models.common.config import Config
-from models.common.contest import ContestStage, part_of, require_alike
-from models.common.contract import World
+from models.common.contest import ContestMethod, ContestStage, part_of, require_alike
 from models.rto.data_config import PreferenceData, PreferenceFiles
 from models.rto.reward_config import ScoreConfig
 
@@ -52,20 +50,10 @@ class RtoContest(PromotionConfig, ContestStage):
         for name in ("most_response", "least_response"):
             require_alike(f"rto.{name}", *(part_of(version, f"rto.{name}", int) for version in (candidate, champion)))
 
-    def shards(self, inputs: Mapping[str, Path]) -> list[dict[str, Any]]:
+    def method(self) -> ContestMethod:
         from models.rto import contest
 
-        return contest.shards(self, inputs)
-
-    def process(self, shard: dict[str, Any], world: World) -> Any:
-        from models.rto import contest
-
-        return contest.process(self, shard, world)
-
-    def collect(self, parts: list[Any], inputs: Mapping[str, Path], folder: Path) -> None:
-        from models.rto import contest
-
-        contest.collect(self, parts, inputs, folder)
+        return contest
 
 
 def _task(data: PreferenceData) -> dict[str, Any]:
