@@ -118,8 +118,8 @@ def _of_server() -> list[Any]:
 def _services() -> Iterator[Service]:
     from infra.local import state
 
-    place, up = settings(), state.running()
-    if up:
+    place = settings()
+    if up := state.running(place.home):
         yield Service(name="Prefect", address=up.ui, text="of orchard up")
         yield Service(name="Ray", address=up.ray, text="of orchard up")
         yield from (

@@ -2,6 +2,7 @@
 
 from infra import ray_client
 from infra.local import state
+from infra.settings import settings
 
 
 def job_page(job: str) -> str | None:
@@ -12,5 +13,5 @@ def job_page(job: str) -> str | None:
 
 def version_page(name: str, version: str) -> str | None:
     """The served report of a version, or None where no `orchard up` serves one."""
-    services = state.running()
+    services = state.running(settings().home)
     return f"{services.reports}/{name}/{version}/" if services and services.reports else None

@@ -6,6 +6,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.local import state
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -36,8 +38,6 @@ class Settings:
 
 def settings() -> Settings:
     """The settings as the environment has them now."""
-    from infra.local import state  # which asks where ORCHARD_HOME is
-
     home = Path(os.environ.get("ORCHARD_HOME") or ROOT / ".orchard").expanduser().absolute()
     named = os.environ.get("PREFECT_API_URL")
     up = None if named else state.running(home)

@@ -59,8 +59,9 @@ def reports(
     from infra.local import ports
     from infra.local.state import running
     from infra.report_site.server import DEFAULT_PORT, serve
+    from infra.settings import settings
 
-    services = running()
+    services = running(settings().home)
     if port is None and services and services.reports:
         say(f"orchard up serves them already: {services.reports}")
         _open(services.reports, in_browser)

@@ -37,9 +37,10 @@ def up(
 
 def _show(services: "Services") -> None:
     from infra.local import state
+    from infra.settings import settings
 
-    home = state.folder().parent
-    say(f"\nruns       {services.ui}   log in with  {state.auth_string()}")
+    home = settings().home
+    say(f"\nruns       {services.ui}   log in with  {state.auth_string(home)}")
     say(f"reports    {services.reports}")
     say(f"Ray        {services.ray}   its token is in {home / 'ray' / 'token'}")
     if services.s3:
@@ -48,7 +49,7 @@ def _show(services: "Services") -> None:
         say(f"S3         {services.s3}\n\nfor commands in another terminal, to reach its versions:")
         for name, value in S3(int(services.s3.rpartition(":")[2])).client_environment().items():
             say(f"  export {name}={value}")
-    say(f"\nall is kept in {home}; logs in {state.folder()}. Runs of 'orchard run' in another terminal join.")
+    say(f"\nall is kept in {home}; logs in {state.folder(home)}. Runs of 'orchard run' in another terminal join.")
     say("Ctrl-C stops everything.")
 
 

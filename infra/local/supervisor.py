@@ -45,6 +45,7 @@ class Supervisor:
         self.say = say
         self._deploy = wanted.deploy
         self._stopping = threading.Event()
+        self._home = settings().home
         days = leftovers.kept_days()
         port = ports.choose(wanted.port, "the Prefect server", "--port")
         self.s3 = None
@@ -52,8 +53,9 @@ class Supervisor:
             self.s3 = S3(ports.choose(wanted.s3_port, "the S3 server", "--s3-port"))
             take_environment(self.s3.client_environment())
         self.ui = f"http://127.0.0.1:{port}"
-        self.api = PrefectApi(f"{self.ui}/api", state.auth_string())
-        self._environment = worker_environment(self.api.address, state.auth_string())
+        auth_string = state.auth_string(self._home)
+        self.api = PrefectApi(f"{self.ui}/api", auth_string)
+        self._environment = worker_environment(self.api.address, auth_string)
         self._server = Service(prefect_server(port, self.api, days))
         self._worker = Service(prefect_worker(self.api, self._environment))
         self._store = [Service(self.s3.program())] if self.s3 else []
@@ -121,7 +123,7 @@ class Supervisor:
             pid=own.pid,
             created=own.created,
         )
-        state.tell(services)
+        state.tell(self._home, services)
         return services
 
     def _watch(self) -> None:
@@ -164,7 +166,7 @@ class Supervisor:
 
     def _stop(self) -> None:
         """Ends everything. Runs under way are scheduled, and go on with the next `orchard up`."""
-        state.tell(None)
+        state.tell(self._home, None)
         self._worker.stop()
         if self._server.alive():
             self._mend(None)
@@ -219,8 +221,9 @@ class _Reports:
 
 def up(wanted: Wanted, say: Callable[[str], None], show: Callable[[Services], None]) -> None:
     """Runs the services of this ORCHARD_HOME until a signal; `show` gets their addresses once all of them answer."""
-    preflight.require_space(settings().home)
-    with state.only_one():
+    home = settings().home
+    preflight.require_space(home)
+    with state.only_one(home):
         for name in end_leftovers():
             say(f"the {name} that an earlier orchard up left was ended")
         Supervisor(wanted, say).run(show)
@@ -231,16 +234,17 @@ def down(patience: float) -> bool:
 
     Raises ClusterError where it has not ended in `patience` seconds.
     """
-    if not settings().home.is_dir():
+    home = settings().home
+    if not home.is_dir():
         return False
-    pid = state.holder()
+    pid = state.holder(home)
     if pid is not None:
         process = psutil.Process(pid)
         process.terminate()
         _, left = psutil.wait_procs([process], timeout=patience)
         if left:
             raise ClusterError(f"orchard up, process {pid}, has not ended in {patience:.0f} s\nlook at its terminal")
-    with state.only_one():
+    with state.only_one(home):
         left = end_leftovers()
         ray = ray_head.stop_unused()
         return pid is not None or bool(left) or ray

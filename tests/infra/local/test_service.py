@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -35,13 +36,13 @@ def processes_of(service: Service) -> list[psutil.Process]:
     return [root, *root.children()]
 
 
-def test_a_service_is_ended_with_what_it_started():
+def test_a_service_is_ended_with_what_it_started(home: Path):
     service = Service(program(PARENT))
     service.start()
     family = processes_of(service)
     service.stop()
     assert [each for each in family if each.is_running()] == []
-    assert list(state.folder().glob("*.process")) == []
+    assert list(state.folder(home).glob("*.process")) == []
 
 
 def test_a_service_that_ends_while_it_is_waited_for_shows_the_end_of_its_log():
@@ -51,13 +52,13 @@ def test_a_service_that_ends_while_it_is_waited_for_shows_the_end_of_its_log():
         service.wait(never)
 
 
-def test_what_a_killed_orchard_up_left_is_found_and_ended():
+def test_what_a_killed_orchard_up_left_is_found_and_ended(home: Path):
     code = (
         "from tests.infra.local.test_service import *\n"
         "service = Service(program(PARENT)); service.start(); processes_of(service); import os; os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code], timeout=60)
-    (file,) = state.folder().glob("*.process")
+    (file,) = state.folder(home).glob("*.process")
     left = psutil.Process(int(file.read_text().split('pid": ')[1].split(",")[0]))
     family = [left, *left.children()]
     assert len(family) == 2
