@@ -31,10 +31,15 @@ class PrefectApi:
         return self._ask("GET", path, None)
 
     def post(self, path: str, body: Any) -> Any:
-        return self._change("POST", path, body)
-
-    def patch(self, path: str, body: Any) -> Any:
-        return self._change("PATCH", path, body)
+        if self._token is None:
+            self._token = self.get(f"/csrf-token?client={self._client}")["token"]
+        try:
+            return self._ask("POST", path, body)
+        except Refused as refused:
+            if refused.status != 403:
+                raise
+        self._token = self.get(f"/csrf-token?client={self._client}")["token"]  # it is good for an hour
+        return self._ask("POST", path, body)
 
     def answers(self) -> bool:
         """Whether the server is up, with its database, and takes our login."""
@@ -50,17 +55,6 @@ class PrefectApi:
         except (ClusterError, OSError):
             return False
         return True
-
-    def _change(self, method: str, path: str, body: Any) -> Any:
-        if self._token is None:
-            self._token = self.get(f"/csrf-token?client={self._client}")["token"]
-        try:
-            return self._ask(method, path, body)
-        except Refused as refused:
-            if refused.status != 403:
-                raise
-        self._token = self.get(f"/csrf-token?client={self._client}")["token"]  # it is good for an hour
-        return self._ask(method, path, body)
 
     def _ask(self, method: str, path: str, body: Any) -> Any:
         """The answer; raises Refused for an answer that is an error, OSError where there is none."""
