@@ -43,6 +43,7 @@ app = typer.Typer(
     "  orchard up                               server, forms and schedules",
 )
 
+REPORTS_PORT = 4201  # beside the 4200 of Prefect's server
 WIDE = 100  # columns of a terminal that has room for more than what is asked for
 stdout, stderr = Console(), Console(stderr=True)
 _debugging = False

@@ -9,7 +9,19 @@ import typer
 from rich.markup import escape
 
 from flows.commands import completing
-from flows.commands.app import SERVICES, VERSIONS, AsJson, Debug, app, minute, rich_table, say, stderr, stdout
+from flows.commands.app import (
+    REPORTS_PORT,
+    SERVICES,
+    VERSIONS,
+    AsJson,
+    Debug,
+    app,
+    minute,
+    rich_table,
+    say,
+    stderr,
+    stdout,
+)
 from models.common.errors import ConfigError, RegistryError
 
 if TYPE_CHECKING:
@@ -51,14 +63,16 @@ def report(
 
 @app.command(rich_help_panel=SERVICES, epilog="Examples: orchard reports · orchard reports --port 8080 --no-open")
 def reports(
-    port: Annotated[int | None, typer.Option(help="Of this machine; 4201 if not given, any free one for 0.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help=f"Of this machine; {REPORTS_PORT} if not given, any free one for 0.")
+    ] = None,
     in_browser: Open = None,
     debug: Debug = False,
 ) -> None:
     """Serve the reports of all versions: search them, compare two, see where they come from. Ctrl-C ends it."""
     from infra.local import ports
     from infra.local.state import running
-    from infra.report_site.server import DEFAULT_PORT, serve
+    from infra.report_site.server import serve
     from infra.settings import settings
 
     services = running(settings().home)
@@ -66,7 +80,7 @@ def reports(
         say(f"orchard up serves them already: {services.reports}")
         _open(services.reports, in_browser)
         return
-    chosen = ports.choose(DEFAULT_PORT if port is None else port, "the reports' site", "--port")
+    chosen = ports.choose(REPORTS_PORT if port is None else port, "the reports' site", "--port")
     with serve(port=chosen) as server:
         say(f"{server.address}   Ctrl-C ends it")
         _open(server.address, in_browser)

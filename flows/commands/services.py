@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.app import SERVICES, Debug, app, say
+from flows.commands.app import REPORTS_PORT, SERVICES, Debug, app, say
 
 if TYPE_CHECKING:
     from infra.local.state import Services
@@ -22,7 +22,7 @@ _DOWN_SECONDS = 60.0
 )
 def up(
     port: Annotated[int, typer.Option(help="Of Prefect's UI and API; 0 takes any that is free.")] = 4200,
-    reports_port: Annotated[int, typer.Option(help="Of the reports' site.")] = 4201,
+    reports_port: Annotated[int, typer.Option(help="Of the reports' site.")] = REPORTS_PORT,
     s3: Annotated[bool, typer.Option("--s3", help="Keep versions in an S3 server of this machine.")] = False,
     s3_port: Annotated[int, typer.Option(help="Of the S3 server.")] = 9100,
     debug: Debug = False,

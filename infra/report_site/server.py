@@ -20,7 +20,6 @@ from models.common.errors import ClusterError, RegistryError
 
 _LOOPBACK = ("127.0.0.1", "localhost")
 _VERSION = re.compile(r"/([^/]+)/(v[^/]+)(/?)")
-DEFAULT_PORT = 4201  # beside the 4200 of Prefect's server
 _IDLE_SECONDS = 20
 _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'; base-uri 'none'; "
