@@ -79,14 +79,14 @@ def _conclude(folder: RunFolder) -> None:
 
 def stop_cancelled(flow: Any, flow_run: Any, state: Any) -> None:
     """Hook on cancellation: returns when nothing of the run is left in Ray, which the run page then shows."""
-    for folder in runs_of(flow_run):
+    for folder in runs_of(flow_run.id):
         if folder.key not in _begun:  # else this is the flow's own process, which concludes it at its end
             stop_and_tell(folder, flow_run)
 
 
 def tell_failure(flow: Any, flow_run: Any, state: Any) -> None:
     """Hook on failure: one event with the first error, unless the run failed because it was cancelled."""
-    folders = runs_of(flow_run)
+    folders = runs_of(flow_run.id)
     if any(folder.was_cancelled(since=folder.asked().started) for folder in folders):
         return
     raised = state.result(raise_on_failure=False)
@@ -174,7 +174,7 @@ def _page(run_key: str, stopped: Stopped) -> str:
     )
 
 
-def runs_of(flow_run: Any) -> list[RunFolder]:
+def runs_of(flow_run_id: UUID) -> list[RunFolder]:
     """The runs that this flow run is, or is made of; none where it was stopped before it began one."""
-    wanted = str(flow_run.id)
+    wanted = str(flow_run_id)
     return [folder for folder in runs() if wanted in (folder.asked().flow_run, folder.asked().root_flow_run)]

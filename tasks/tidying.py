@@ -48,8 +48,7 @@ def goes_on(run_key: str, flow_run_id: UUID | None, reason: str) -> bool:
 @task(task_run_name="stop-what-is-left", retries=3, retry_delay_seconds=20)
 def stop_what_is_left(run_key: str, flow_run_id: UUID | None) -> Tidied:
     """Every Ray job of the crashed run, stopped and seen to be gone."""
-    flow_run = _read(flow_run_id)
-    keys = [folder.key for folder in runs_of(flow_run)] if flow_run else []
+    keys = [folder.key for folder in runs_of(flow_run_id)] if flow_run_id else []
     stopped = {key: stopping.stop_run(key) for key in keys or [run_key]}
     create_markdown_artifact(key=artifact_key(run_key, "tidied"), markdown=_page(run_key, stopped))
     left = [process for each in stopped.values() for process in each.left]
@@ -61,8 +60,7 @@ def stop_what_is_left(run_key: str, flow_run_id: UUID | None) -> Tidied:
 @task(task_run_name="tell-why")
 def tell_crash(run_key: str, flow_run_id: UUID | None, state: str, reason: str) -> None:
     """One event, as of a run that failed."""
-    flow_run = _read(flow_run_id)
-    workload = next((folder.asked().workload for folder in runs_of(flow_run)), "") if flow_run else ""
+    workload = next((folder.asked().workload for folder in runs_of(flow_run_id)), "") if flow_run_id else ""
     emit_failure(run_key, flow_run_id or UUID(int=0), workload, f"{state}: {reason}".strip(": "))
 
 
@@ -79,7 +77,7 @@ def _read(flow_run_id: UUID | None) -> FlowRun | None:
 
 def _is_alive(flow_run: FlowRun) -> bool:
     """Whether its process is; it is said to be then."""
-    if not any(folder.running_pid() for folder in runs_of(flow_run)):
+    if not any(folder.running_pid() for folder in runs_of(flow_run.id)):
         return False
     alive = Running(message="its process is alive: the heartbeats were lost on their way")
     with get_client(sync_client=True) as client:
