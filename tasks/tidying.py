@@ -1,6 +1,5 @@
 """A run that crashed: started again a few times, unless it turns out to be alive; then stopped, with all it left."""
 
-from contextlib import suppress
 from uuid import UUID
 
 from prefect import get_run_logger, task
@@ -11,10 +10,10 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry, Running
 
 from infra import stopping
-from infra.settings import settings
+from infra.local.lost_runs import most_restarts
 from infra.stopping import Stopped
 from models.common.config import Config
-from models.common.errors import ClusterError, ConfigError
+from models.common.errors import ClusterError
 from tasks.cancelling import emit_failure, runs_of
 from tasks.run_page import artifact_key
 
@@ -91,7 +90,7 @@ def _started_again(flow_run: FlowRun, reason: str) -> bool:
         return False
     if flow_run.deployment_id is None:  # of a terminal: no worker would take it
         return False
-    most = restarts()
+    most = most_restarts()
     with get_client(sync_client=True) as client:
         before = sum((state.message or "").startswith(_AGAIN) for state in client.read_flow_run_states(flow_run.id))
         if before >= most:
@@ -100,14 +99,6 @@ def _started_again(flow_run: FlowRun, reason: str) -> bool:
         client.set_flow_run_state(flow_run.id, AwaitingRetry(message=message), force=True)
     get_run_logger().info("%s is started again, %d of %d times", flow_run.name, before + 1, most)
     return True
-
-
-def restarts() -> int:
-    text = settings().restarts
-    with suppress(ValueError):
-        if int(text) >= 0:
-            return int(text)
-    raise ConfigError(f"ORCHARD_RESTARTS is '{text}'\nfits: a whole number, 0 or more")
 
 
 def _page(run_key: str, stopped: dict[str, Stopped]) -> str:

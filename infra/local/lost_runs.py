@@ -14,11 +14,23 @@ import psutil
 
 from infra import processes
 from infra.local.prefect_api import PrefectApi
-from infra.settings import ROOT
+from infra.settings import ROOT, settings
+from models.common.errors import ConfigError
 
 POOL = "orchard"
 _STOP_SECONDS = 90
 _MOST_RUNS = 200  # a page of Prefect's
+
+
+def most_restarts() -> int:
+    """How often a worker's run that crashed is started again by itself; raises ConfigError where that is no number."""
+    text = settings().restarts
+    with suppress(ValueError):
+        if int(text) >= 0:
+            return int(text)
+    raise ConfigError(
+        f"ORCHARD_RESTARTS is '{text}'\nfits: a whole number, 0 or more\nset it to such a number, or unset it"
+    )
 
 
 class LostRuns:

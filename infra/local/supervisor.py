@@ -14,7 +14,7 @@ import psutil
 from infra import leftovers, preflight, ray_client, ray_head
 from infra.clusters import LAPTOP
 from infra.local import ports, state
-from infra.local.lost_runs import LostRuns
+from infra.local.lost_runs import LostRuns, most_restarts
 from infra.local.prefect_api import PrefectApi
 from infra.local.programs import S3, prefect_server, prefect_worker
 from infra.local.service import Service, end_leftovers
@@ -221,6 +221,7 @@ class _Reports:
 
 def up(wanted: Wanted, say: Callable[[str], None], show: Callable[[Services], None]) -> None:
     """Runs the services of this ORCHARD_HOME until a signal; `show` gets their addresses once all of them answer."""
+    most_restarts()  # a wrong number is refused here, and not when the first run has crashed
     home = settings().home
     preflight.require_space(home)
     with state.only_one(home):

@@ -21,7 +21,6 @@ from flows.deploying import FILE, deploy
 from flows.plan import Plan
 from flows.tidy import tidy
 from models.common.errors import ClusterError, ConfigError
-from tasks.tidying import restarts
 from tests.fixtures.commands import orchard
 from tests.fixtures.workers import wait_for
 
@@ -291,14 +290,6 @@ def test_a_run_that_crashes_is_started_again_as_often_as_that_is_allowed(
         ("AwaitingRetry", "It crashed, and is started again, 2 of 2 times: killed"),
         ("Crashed", "killed"),
     ]
-
-
-def test_a_number_of_restarts_that_is_none_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("ORCHARD_RESTARTS", "often")
-    with pytest.raises(ConfigError, match=r"ORCHARD_RESTARTS is 'often'\nfits: a whole number"):
-        restarts()
 
 
 def test_a_run_that_was_started_again_is_left_alone(client: SyncPrefectClient, written: Callable[..., Path]) -> None:

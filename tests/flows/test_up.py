@@ -165,6 +165,15 @@ def test_a_port_in_use_is_refused_with_the_process_that_has_it(up_service: Up, h
     assert not (home / "up" / "up.json").exists()
 
 
+def test_a_wrong_number_of_restarts_is_refused_before_anything_starts(home: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ORCHARD_RESTARTS", "often")
+    refused = orchard("up", "--port", "0", "--reports-port", "0")
+    assert refused.returncode == 2
+    for told in ("ORCHARD_RESTARTS is 'often'", "fits: a whole number, 0 or more", "or unset it"):
+        assert told in refused.stderr
+    assert not home.exists()
+
+
 def child(up: Up, words: str) -> psutil.Process:
     """The process of a service, by what stands in its command."""
     for process in psutil.Process(up.services.pid).children():

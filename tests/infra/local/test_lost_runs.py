@@ -9,8 +9,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from infra.local.lost_runs import LostRuns
+from infra.local.lost_runs import LostRuns, most_restarts
 from infra.local.prefect_api import PrefectApi
+from models.common.errors import ConfigError
 from tests.fixtures.up import Up
 
 
@@ -87,3 +88,10 @@ def test_runs_that_are_over_or_wait_for_a_person_are_left_alone(pool: Pool):
     runs = [pool.run(state) for state in states]
     assert pool.lost.mend(None, at_once=True) == []
     assert [pool.state(run) for run in runs] == states
+
+
+@pytest.mark.parametrize("text", ["often", "-1", "1.5"])
+def test_a_number_of_restarts_that_is_none_is_refused(text: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ORCHARD_RESTARTS", text)
+    with pytest.raises(ConfigError, match=rf"ORCHARD_RESTARTS is '{text}'\nfits: a whole number, 0 or more\nset it"):
+        most_restarts()
