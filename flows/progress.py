@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from infra.json_lines import read_lines
 from infra.progress import StageView
-from infra.runs import RunFolder, read_lines
+from infra.runs import RunFolder
 
 _LOOK_SECONDS = 0.5
 _LINE_SECONDS = 10.0  # between two plain lines of a stage

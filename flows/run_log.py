@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from flows.finding import Found, server
 from flows.progress import plain_line
+from infra.json_lines import read_lines
 from infra.progress import StageView
-from infra.runs import RunFolder, read_lines
+from infra.runs import RunFolder
 from models.common.config import unknown
 from models.common.errors import ConfigError
 

@@ -4,6 +4,7 @@ Through the store, every machine has folders of its own. The inputs go by the SH
 runs; events come back while the stage runs; the result comes back whole.
 """
 
+import errno
 import fcntl
 import hashlib
 import heapq
@@ -14,13 +15,14 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from infra import leftovers, manifests
+from infra.json_lines import append_lines
 from infra.manifests import MANIFEST, ManifestError
 from infra.objects import Objects
 from infra.runs import StageFolder, StageRequest
@@ -94,23 +96,40 @@ class ThroughStore:
                 sizes[each.key] = sizes.get(each.key, 0) + len(text)
                 new[each.key.rpartition("/")[0]] += text.decode().splitlines(keepends=True)
         if new:
-            self.stage_folder.folder.mkdir(parents=True, exist_ok=True)
-            # An earlier process of this run may have brought some of them, and died before it could say so.
+            # An earlier process of this run may have brought some of them, and died before it could say so; or this one
+            # a moment ago, before it found no room.
             here = set() if self._sizes else _lines_of(self.stage_folder.events)
-            with self.stage_folder.events.open("a") as stream:
-                stream.writelines(line for line in heapq.merge(*new.values(), key=_time_of) if line not in here)
+            self._sizes = {}
+            with self._room():
+                lines = (line for line in heapq.merge(*new.values(), key=_time_of) if line not in here)
+                append_lines(self.stage_folder.events, lines)
             self._sizes = sizes
 
     def finish(self) -> None:
         self.collect()
-        self.stage_folder.folder.mkdir(parents=True, exist_ok=True)
         if (failure := self.objects.get(f"{self.place}/failure.json")) is not None:
-            self.stage_folder.failure.write_bytes(failure)
+            with self._room():
+                self.stage_folder.folder.mkdir(parents=True, exist_ok=True)
+                self.stage_folder.failure.write_bytes(failure)
         elif (told := self.objects.get(f"{self.place}/{_RESULT}")) is not None:
             sha256 = told.decode(errors="replace")
-            _get_folder(self.objects, f"{self.place}/results/{sha256}", self.stage_folder.result, sha256)
+            with self._room():
+                _get_folder(self.objects, f"{self.place}/results/{sha256}", self.stage_folder.result, sha256)
             with suppress(StorageError):  # the result is what they were for; they cost nothing but room
                 self.objects.remove([each.key for each in self.objects.found(f"{self.place}/checkpoints/")])
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        """Raises StorageError where this machine's disk is full: what is in the store can still be brought later."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise StorageError(
+                f"the disk of {self.stage_folder.folder} is full\nfits: room for what the stage tells and leaves\n"
+                "make room there: the store keeps it meanwhile"
+            ) from None
 
 
 def carrier_of(request: StageRequest) -> Carrier:

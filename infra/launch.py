@@ -6,13 +6,13 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from infra import ray_client
 from infra.carrying import Carrier, carrier_of, insist
 from infra.clusters import Cluster
-from infra.runs import StageFolder, StageRequest, read_lines
+from infra.json_lines import read_lines
+from infra.runs import StageFolder, StageRequest
 from infra.settings import ROOT, settings
 from infra.shipping import code_folder
 from models.common import errors
@@ -186,7 +186,7 @@ def _follow(
     carrier: Carrier,
 ) -> str:
     """Passes on each new event until the job is over, and its result is here; returns the job's last status."""
-    asked = float("-inf")
+    asked, behind = float("-inf"), False
     while True:
         check()
         over = None
@@ -194,8 +194,7 @@ def _follow(
             asked = time.monotonic()
             status = _status(client, job)
             over = status if status in ("SUCCEEDED", "FAILED", "STOPPED") else None
-            with suppress(StorageError):  # what is there now comes later
-                carrier.collect()
+            behind = _falls_behind(carrier, behind, on_event)
             if over:
                 insist(carrier.finish, _FINISH_SECONDS)
         lines = read_lines(stage_folder.events)
@@ -205,6 +204,18 @@ def _follow(
         if over:
             return over
         time.sleep(_POLL_SECONDS)
+
+
+def _falls_behind(carrier: Carrier, behind: bool, on_event: Callable[[Event], None]) -> bool:
+    """Brings the events that are new; whether that cannot be now, and if it could be before, a warning says why."""
+    try:
+        carrier.collect()
+    except StorageError as why:
+        if not behind:
+            text = f"what the stage tells comes later: {str(why).splitlines()[0]}"
+            on_event({"time": time.time(), "kind": "warning", "text": text})
+        return True
+    return False
 
 
 def _status(client: Any, job: str) -> str:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from infra.runs import RunFolder, read_lines
+from infra.json_lines import read_lines
+from infra.runs import RunFolder
 
 _RATE_SECONDS = 10.0  # over which a rate is taken
 

@@ -18,6 +18,7 @@ import psutil
 from pydantic import Field
 
 from infra import clusters, manifests
+from infra.json_lines import append_line, read_lines
 from infra.processes import Identity
 from infra.settings import settings
 from models.common import errors
@@ -147,10 +148,10 @@ class RunFolder:
             yield
         except Exception as error:
             told = {"time": time.time(), "stage": stage, "kind": type(error).__name__, "text": str(error)}
-            _append_line(self.folder / "errors.jsonl", told)
+            append_line(self.folder / "errors.jsonl", told)
             raise
         finally:
-            _append_line(
+            append_line(
                 self.folder / "timeline.jsonl", {"kind": kind, "stage": stage, "start": begin, "end": time.time()}
             )
 
@@ -178,7 +179,7 @@ class RunFolder:
 
     def note_stop(self, found: dict[str, Any]) -> None:
         """Keeps what was found when the run's jobs were stopped."""
-        _append_line(self.folder / "stops.jsonl", {"time": time.time(), "found": found})
+        append_line(self.folder / "stops.jsonl", {"time": time.time(), "found": found})
 
     def stops(self, since: float) -> list[dict[str, Any]]:
         """What was found each time that the run's jobs were stopped after `since`."""
@@ -226,7 +227,7 @@ class StageFolder:
 
     def record(self, kind: str, **values: Any) -> None:
         """Appends one event; a reader sees whole lines only."""
-        _append_line(self.events, {"time": time.time(), "kind": kind, **values})
+        append_line(self.events, {"time": time.time(), "kind": kind, **values})
 
     def fail(self, told: dict[str, Any]) -> None:
         """Keeps what another attempt would meet again: the job ends."""
@@ -263,20 +264,6 @@ def leave(after: float) -> None:
     timer = threading.Timer(after, os._exit, args=(128 + signal.SIGTERM,))
     timer.daemon = True
     timer.start()
-
-
-def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The whole lines of a JSON-lines file; a last line that is still being written is left out."""
-    if not file.exists():
-        return []
-    text = file.read_text()
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-
-
-def _append_line(file: Path, values: dict[str, Any]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("a") as stream:
-        stream.write(json.dumps(values) + "\n")
 
 
 def _covered(spans: list[tuple[float, float]]) -> float:

@@ -23,10 +23,11 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run, task_run
 
 from infra import links
+from infra.json_lines import read_lines
 from infra.launch import Event
 from infra.pictures import as_markdown, draw_panels
 from infra.progress import StageView
-from infra.runs import RunFolder, read_lines
+from infra.runs import RunFolder
 from infra.settings import started_by_worker
 from models.common.handles import Artifact
 from models.common.report import Curve, Figure, Report

@@ -12,7 +12,8 @@ import psutil
 from infra.drill.cluster import DrillCluster
 from infra.drill.prefect_nodes import POOL
 from infra.drill.scene import wait
-from infra.runs import StageFolder, read_lines
+from infra.json_lines import read_lines
+from infra.runs import StageFolder
 from models.common.errors import ClusterError
 
 _WORKLOAD, _STAGE, _STEPS = "nqs", "training", 600

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from infra import artifacts, manifests
-from infra.runs import read_lines
+from infra.json_lines import read_lines
 from tests.fixtures.workers import Worker, left_of_run, processes_of_run, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from infra.runs import RunFolder, read_lines
+from infra.json_lines import read_lines
+from infra.runs import RunFolder
 from infra.stopping import stop_run
 from tests.fixtures.commands import orchard, started
 from tests.fixtures.up import Up

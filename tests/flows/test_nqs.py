@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.runs import read_lines
+from infra.json_lines import read_lines
 from tests.fixtures.commands import orchard, orchard_json, started
 from tests.fixtures.workers import wait_for
 

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from infra.runs import read_lines
+from infra.json_lines import read_lines
 from tests.fixtures.commands import orchard, orchard_json, started
 from tests.fixtures.prefect_rest import ask
 from tests.fixtures.workers import wait_for

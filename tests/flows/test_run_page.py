@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from infra.runs import RunFolder, read_lines
+from infra.json_lines import read_lines
+from infra.runs import RunFolder
 from tasks.run_page import artifact_key
 from tests.fixtures.commands import started
 from tests.fixtures.prefect_rest import ask

@@ -19,9 +19,10 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from infra import artifacts, ray_client
+from infra.json_lines import read_lines
 from infra.local import state
 from infra.local.prefect_api import PrefectApi
-from infra.runs import RunFolder, read_lines
+from infra.runs import RunFolder
 from tests.fixtures.commands import orchard
 from tests.fixtures.s3 import free_port
 from tests.fixtures.up import Up, begin_up, start_up, stop_up

@@ -1,8 +1,9 @@
 """A stage's way to machines that share no disk, and back: through a store, whole, once, and checked."""
 
+import errno
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from infra import carrying, manifests
 from infra.carrying import CarriedStageFolder, ThroughStore
 from infra.drill.s3_proxy import Fault, S3Proxy
+from infra.json_lines import read_lines
 from infra.objects import Objects
-from infra.runs import StageFolder, StageRequest, read_lines
+from infra.runs import StageFolder, StageRequest
 from models.common.config import Config
 from models.common.contract import Inputs
 from models.common.errors import ConfigError, DataError, StorageError
@@ -223,6 +225,32 @@ def test_events_of_two_writers_arrive_in_order_and_once(request_there: StageRequ
     events = read_lines(carrier.stage_folder.events)
     assert len(events) == 8 + 3
     assert [event["kind"] for event in events[8:]] == ["log", "finished", "log"]
+
+
+def test_events_find_no_room_and_arrive_once_when_there_is_some(
+    request_there: StageRequest, carrier: ThroughStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = CarriedStageFolder(request_there)
+    worker.record("step", step=1)
+    worker.flush()
+    carrier.collect()
+    for step in (2, 3):
+        worker.record("step", step=step)
+    worker.flush()
+
+    def half(file: Path, lines: Iterable[str]) -> None:
+        text = "".join(lines)
+        with file.open("a") as stream:
+            stream.write(text[: 3 * len(text) // 4])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as fault:
+        fault.setattr(carrying, "append_lines", half)
+        with pytest.raises(StorageError, match=r"is full\nfits: room for .*\nmake room there"):
+            carrier.collect()
+    assert [event["step"] for event in read_lines(carrier.stage_folder.events)] == [1, 2]
+    carrier.collect()
+    assert [event["step"] for event in read_lines(carrier.stage_folder.events)] == [1, 2, 3]
 
 
 def test_events_wait_for_a_store_that_is_silent_and_no_byte_is_sent_for_ever(

@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 
 from infra import launch, manifests, ray_client, stopping
 from infra.clusters import LAPTOP
-from infra.runs import StageFolder, StageRequest, read_lines
+from infra.json_lines import read_lines
+from infra.runs import StageFolder, StageRequest
 from infra.settings import ROOT
 from models.common import workloads
 from models.common.contract import Inputs

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.runs import RunFolder, StageRequest, read_lines, work_from
+from infra.json_lines import read_lines
+from infra.runs import RunFolder, StageRequest, work_from
 from models.common.errors import Cancelled, CheckpointError, ConfigError, DataError
 
 

@@ -12,8 +12,9 @@ import torch
 from infra import carrying, objects, remote_checkpoints, worker
 from infra.checkpoints import CheckpointStore
 from infra.drill.s3_proxy import Fault, S3Proxy
+from infra.json_lines import read_lines
 from infra.objects import Objects
-from infra.runs import StageFolder, read_lines
+from infra.runs import StageFolder
 from models.common.contract import LearnerState, Metrics
 from models.common.errors import ConfigError, StorageError
 from models.common.loop import Progress, train
