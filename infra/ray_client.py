@@ -52,10 +52,12 @@ def _open(address: str) -> Any:
             f"RAY_ADDRESS is '{address}', which is no address for jobs\n"
             "fits: the dashboard's, as in http://HOST:8265\nunset it to start a Ray on this machine"
         )
-    logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)  # it tells of every upload
     import requests
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
+
+    # It tells of every upload, at a level that its import sets.
+    logging.getLogger("ray.dashboard.modules.dashboard_sdk").setLevel(logging.WARNING)
 
     class Impatient(JobSubmissionClient):
         """Ray's own waits for ever for a head that takes a question and is gone before it answers."""

@@ -35,10 +35,11 @@ def drill(
     """
     from infra.drill.card import as_markdown
     from infra.drill.drilling import drill as play
-    from infra.drill.drilling import names, new_folder
+    from infra.drill.drilling import names, new_folder, require_playable
 
-    folder = new_folder(out or Path(tempfile.mkdtemp(prefix="orchard-drill-")) / "drill")
     wanted = fault or names(core=not everything)
+    require_playable(wanted)
+    folder = new_folder(out or Path(tempfile.mkdtemp(prefix="orchard-drill-")) / "drill")
     stdout.print(f"{len(wanted) * repeats} faults; logs are in {folder}", highlight=False)
     rows = play(folder, wanted, repeats, seed, tell=_tell)
     card = folder / "card.md"

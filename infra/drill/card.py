@@ -62,7 +62,9 @@ class Drill(Generic[G]):
         except Exception as error:  # noqa: BLE001 it belongs on the card
             with (ground.folder / "broken.log").open("a") as log:
                 log.write(f"{self.title}\n{''.join(traceback.format_exception(error))}\n")
-            return self.seen(verdict=f"broken: {type(error).__name__}: {str(error).splitlines()[0]}")
+            return self.seen(
+                verdict=f"broken: {type(error).__name__}: {next(iter(str(error).splitlines()), 'no reason given')}"
+            )
 
     def seen(self, **found: Any) -> Row:
         """Its row, with these numbers."""

@@ -9,9 +9,11 @@ from infra.drill.card import Drill, Row
 from infra.drill.cluster import DrillCluster, Shape
 from infra.drill.flow_faults import FLOW_DRILLS
 from infra.drill.ground import missing
+from infra.drill.guard_faults import GUARD_DRILLS
 from infra.drill.hosts import Sizes
 from infra.drill.pipeline import Pipeline
 from infra.drill.prefect_nodes import missing_database
+from infra.drill.registry_faults import REGISTRY_DRILLS
 from infra.drill.scene import Scene
 from infra.drill.stage_faults import STAGE_DRILLS
 from infra.drill.store_faults import STORE_DRILLS
@@ -19,7 +21,7 @@ from models.common.config import unknown
 from models.common.errors import ClusterError, ConfigError
 
 _ROOM = Sizes(disk=4096)  # megabytes: a run asks for space before it begins
-_OF_STAGES = {**STAGE_DRILLS, **STORE_DRILLS}
+_OF_STAGES = {**STAGE_DRILLS, **STORE_DRILLS, **GUARD_DRILLS, **REGISTRY_DRILLS}
 DRILLS: dict[str, Drill[Any]] = {**_OF_STAGES, **FLOW_DRILLS}
 
 
@@ -37,17 +39,20 @@ def new_folder(folder: Path) -> Path:
     return folder.absolute()
 
 
-def drill(folder: Path, wanted: list[str], repeats: int, seed: int, tell: Callable[[Row], None]) -> list[Row]:
-    """Plays the faults on hosts of this machine; tells each row when it is there, and returns them all.
-
-    Raises ConfigError for a fault that does not exist, ClusterError where this machine cannot make hosts.
-    """
+def require_playable(wanted: list[str]) -> None:
+    """Raises ConfigError for a fault that does not exist, ClusterError where this machine cannot make hosts."""
     for name in wanted:
         if name not in DRILLS:
             raise ConfigError(unknown("fault", name, list(DRILLS)))
-    of_flows = [name for name in wanted if name in FLOW_DRILLS]
+    of_flows = FLOW_DRILLS.keys() & set(wanted)
     if reason := missing() or (missing_database() if of_flows else None):
         raise ClusterError(reason)
+
+
+def drill(folder: Path, wanted: list[str], repeats: int, seed: int, tell: Callable[[Row], None]) -> list[Row]:
+    """Plays the faults on hosts of this machine; tells each row when it is there, and returns them all."""
+    require_playable(wanted)
+    of_flows = [name for name in wanted if name in FLOW_DRILLS]
     rows: list[Row] = []
 
     def play(ground: Scene | Pipeline, chosen: list[str]) -> None:

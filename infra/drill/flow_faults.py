@@ -71,6 +71,17 @@ def database_full(pipeline: Pipeline) -> Row:
     return _published_once(run, FLOW_DRILLS["database-full"], began)
 
 
+def flow_disk_full(pipeline: Pipeline) -> Row:
+    """Where the flow keeps what it is told, and would put its result."""
+    run = _at_a_moment(pipeline, "flow-full")
+    began = time.time()
+    host = pipeline.cluster.flows.host
+    host.fill(DISK)
+    time.sleep(_DOWN_SECONDS)
+    host.drain(DISK)
+    return _published_once(run, FLOW_DRILLS["flow-full"], began)
+
+
 def _at_a_moment(pipeline: Pipeline, name: str) -> Run:
     """A run of the pipeline at a random step of its training."""
     run = pipeline.run(name)
@@ -104,6 +115,7 @@ FLOW_DRILLS = {
     "flow": _drill("SIGKILL the flow process; Retry", flow_killed),
     "prefect-worker": _drill("SIGKILL the Prefect worker; Retry", worker_killed),
     "flow-host": _drill("SIGKILL the host of flow and Prefect worker; Retry", flow_host_killed),
+    "flow-full": _drill(f"the flow's disk is full for {_DOWN_SECONDS} s", flow_disk_full),
     "server": _drill(f"SIGKILL the Prefect server's host, for {_DOWN_SECONDS} s", server_killed),
     "database-full": _drill(f"PostgreSQL's disk is full for {_DOWN_SECONDS} s", database_full),
     "database": _drill(f"SIGKILL PostgreSQL's host, for {_DOWN_SECONDS} s", database_killed),

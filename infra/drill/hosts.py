@@ -35,6 +35,7 @@ _AND_WAIT = ("sh", "-c", 'exec 3<&0; "$@" <&3 3<&- & wait $!', "enter")
 
 HOME = "/run/home"
 SCRATCH = "/run/scratch"
+ORCHARD_HOME = f"{SCRATCH}/orchard"
 DISK = "/run/disk"  # what is there outlives the host, as what is on a machine's disk does
 
 
@@ -320,7 +321,7 @@ class Host:
             "LANG": "C.UTF-8",
             "PYTHONPATH": str(ROOT),
             "PYTHONUNBUFFERED": "1",
-            "ORCHARD_HOME": f"{SCRATCH}/orchard",
+            "ORCHARD_HOME": ORCHARD_HOME,
             "OMP_NUM_THREADS": "1",
             **(env or {}),
         }

@@ -1,9 +1,15 @@
 """How a run of the scene's stage is watched through a fault, and what it is held against afterwards."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 
+from infra import stopping
+from infra.carrying import insist
 from infra.drill.card import Drill, Row
 from infra.drill.scene import INTERVAL, Scene, Trial, wait
+from infra.objects import Objects
+from infra.settings import settings
 from models.common.errors import Cancelled, ClusterError
 
 _COURSE = 0.2
@@ -52,11 +58,42 @@ def require(held: bool, otherwise: str) -> None:
         raise ClusterError(otherwise)
 
 
-def wait_stopped(trial: Trial) -> None:
+def stop(trial: Trial) -> None:
+    """Cancels it; returns when it has ended."""
+    stopping.stop_run(trial.request.run_key)
     try:
         trial.wait_over()
     except Cancelled:
         return
+
+
+def catch(true: Callable[[], bool], trial: Trial, what: str) -> None:
+    """Returns within a thousandth of a second of what does not last; raises ClusterError where the run ends before."""
+    while not true():
+        require(not trial.is_over(), f"it ended before {what}")
+        time.sleep(0.0005)
+
+
+def store() -> Objects:
+    """Where the cluster's stages save."""
+    storage = settings().storage
+    assert storage is not None
+    return Objects(storage, settings().s3_endpoint)
+
+
+def place(trial: Trial) -> str:
+    """Where in the store the run has what it keeps."""
+    return f"runs/{trial.request.run_key}/{trial.request.stage}"
+
+
+def committed(trial: Trial) -> list[str]:
+    """The places of the run's checkpoints that have their mark."""
+    keys = insist(lambda: [each.key for each in store().found(f"{place(trial)}/checkpoints/")])
+    return [key.removesuffix("/manifest.json") for key in keys if key.endswith("/manifest.json")]
+
+
+def step_of(checkpoint: str) -> int:
+    return int(checkpoint.rpartition("/")[2].partition("-")[0])
 
 
 def told(trial: Trial, words: str, since: float) -> float | None:

@@ -4,29 +4,55 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
 from infra import launch, manifests
 from infra.clusters import LAPTOP, Cluster
 from infra.drill.cluster import DrillCluster
+from infra.drill.hosts import ORCHARD_HOME
 from infra.drill.s3_proxy import Fault
 from infra.runs import StageFolder, StageRequest
 from infra.settings import settings, take_environment
 from models.common import workloads
-from models.common.contract import StageConfig
+from models.common.contract import Inputs, StageConfig
 from models.common.errors import ClusterError
 
 STEPS, INTERVAL = 1600, 100
-_WORKLOAD, _PRESET, _STAGE = "relay", "tiny", "teacher"
+_PRESET = "tiny"
 _SEED = 11
 _ATTEMPTS = 3  # as a task makes them: two retries
 _LOOK_SECONDS = 0.1
 _PATIENCE_SECONDS = 240.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is trained: a stage of a workload, and what it reads."""
+
+    name: str
+    config: StageConfig
+    inputs: Inputs
+
+    @classmethod
+    def rehearsed(cls, workload: str, name: str, folder: Path, changes: Mapping[str, Any]) -> Self:
+        """The stage of the workload's smallest preset, with `changes` of its config, on inputs that it makes up."""
+        config = workloads.preset(workload, _PRESET).trained_stages()[name].with_overrides(changes)
+        folder.mkdir(parents=True)
+        return cls(name, config, config.rehearse(folder))
+
+    def sha256(self) -> dict[str, str]:
+        """The fingerprint of each input, which has its manifest from here on."""
+        start = {"start_from": self.inputs.start_from} if self.inputs.start_from else {}
+        folders = {**self.inputs.folders, **start}
+        for made_up in folders.values():
+            if not (made_up / manifests.MANIFEST).exists():
+                manifests.write_manifest(made_up)
+        return {name: manifests.fingerprint(folder) for name, folder in folders.items()}
 
 
 @dataclass
@@ -100,8 +126,8 @@ class Scene:
         self.random = random.Random(seed)
         self.number = 0
         take_environment({**cluster.client_environment(), "ORCHARD_HOME": str(folder / "home")})
-        self.config = self._config()
-        self.inputs = self._inputs()
+        self.inputs = folder / "inputs"
+        self.stage = Stage.rehearsed("relay", "teacher", self.inputs / "of-all", {"max_steps": STEPS})
         self.shape = LAPTOP.but(
             workers=cluster.shape.workers,
             save_every_steps=INTERVAL,
@@ -120,25 +146,25 @@ class Scene:
         first, last = peace.seen("started")[0], peace.seen("finished")[0]
         self.seconds = last["time"] - first["time"]
 
-    def trial(self, name: str, **changes: Any) -> Trial:
-        """Begins to train the stage anew."""
+    def trial(self, name: str, stage: Stage | None = None, **changes: Any) -> Trial:
+        """Begins to train the stage anew, or another; `changes` are of its cluster."""
         self.number += 1
         key = f"drill-{self.number}-{name}"
         shape = self.shape.but(**changes)
-        return Trial(self.request(key, shape), shape).begin()
+        return Trial(self.request(key, stage or self.stage, shape), shape).begin()
 
-    def request(self, key: str, shape: Cluster) -> StageRequest:
-        sha256 = {name: manifests.fingerprint(folder) for name, folder in self.inputs.folders.items()}
+    def request(self, key: str, stage: Stage, shape: Cluster) -> StageRequest:
         return StageRequest(
             run_key=key,
-            stage=_STAGE,
-            config_class=f"{type(self.config).__module__}:{type(self.config).__name__}",
-            config=self.config.model_dump(mode="json"),
+            stage=stage.name,
+            config_class=f"{type(stage.config).__module__}:{type(stage.config).__name__}",
+            config=stage.config.model_dump(mode="json"),
             cluster=shape.model_dump(mode="json"),
             seed=_SEED,
-            inputs=self.inputs.folders,
-            input_sha256=sha256,
-            folder=settings().home / "runs" / key / _STAGE,
+            inputs=stage.inputs.folders,
+            start_from=stage.inputs.start_from,
+            input_sha256=stage.sha256(),
+            folder=settings().home / "runs" / key / stage.name,
             storage=settings().storage,
         )
 
@@ -151,6 +177,11 @@ class Scene:
         processes = self.cluster.workers[number].host.processes()
         [found] = [each for each in processes if "RayTrainWorker" in " ".join(_command(each))]
         return found
+
+    def checkpoints_on(self, number: int, trial: Trial) -> Path:
+        """Where one of the workers' hosts has the run's checkpoints, as the machine reaches it."""
+        home = self.cluster.workers[number].host.path(ORCHARD_HOME)
+        return StageFolder(home / "work" / trial.request.run_key / trial.request.stage).checkpoints
 
     def driver(self) -> psutil.Process:
         """The process of the job on the head's host."""
@@ -168,19 +199,6 @@ class Scene:
         for worker in self.cluster.workers:
             if not worker.answers():
                 worker.restart()
-
-    def _config(self) -> StageConfig:
-        stages = workloads.preset(_WORKLOAD, _PRESET).trained_stages()
-        return stages[_STAGE].but(max_steps=STEPS)
-
-    def _inputs(self) -> Any:
-        folder = self.folder / "inputs"
-        folder.mkdir(parents=True)
-        inputs = self.config.rehearse(folder)
-        for made_up in inputs.folders.values():
-            if not (made_up / manifests.MANIFEST).exists():
-                manifests.write_manifest(made_up)
-        return inputs
 
 
 def wait(true: Callable[[], Any], what: str, seconds: float = _PATIENCE_SECONDS) -> float:

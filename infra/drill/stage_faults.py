@@ -2,18 +2,18 @@
 
 import time
 
-from infra import stopping
 from infra.drill.card import Drill, Row
 from infra.drill.memory import starved
 from infra.drill.outcomes import (
     EQUAL,
     at_a_moment,
+    catch,
     recovered,
     require,
     require_same_course,
     require_same_weights,
+    stop,
     told,
-    wait_stopped,
 )
 from infra.drill.scene import INTERVAL, Scene, Trial, wait
 from models.common.errors import CheckpointError, ClusterError
@@ -177,10 +177,34 @@ def started_twice(scene: Scene) -> Row:
     return STAGE_DRILLS["twice"].seen(steps_lost=0)
 
 
+def worker_killed_in_save(scene: Scene) -> Row:
+    trial = at_a_moment(scene, "saving")
+    worker = scene.random.randrange(len(scene.cluster.workers))
+    rank, checkpoints = scene.rank_on(worker), scene.checkpoints_on(worker, trial)
+    catch(lambda: any(checkpoints.glob(".step-*")), trial, "a save")
+    rank.kill()
+    before, began = trial.step(), time.time()
+    return recovered(scene, trial, STAGE_DRILLS["saving"], before, began)
+
+
+def other_precision(scene: Scene) -> Row:
+    trial = at_a_moment(scene, "precision", zero_stage=1)
+    stop(trial)
+    shape = trial.shape.but(precision="bf16")
+    try:
+        Trial(trial.request.but(cluster=shape.model_dump(mode="json")), shape).begin().wait_over()
+        raise ClusterError("it went on in another precision")
+    except CheckpointError as refused:
+        require("precision" in str(refused), f"no reason in: {refused}")
+    again = Trial(trial.request, trial.shape).begin()
+    again.wait_over()
+    require_same_course(scene, again)
+    return STAGE_DRILLS["precision"].seen()
+
+
 def other_world_size(scene: Scene) -> Row:
     trial = at_a_moment(scene, "smaller")
-    stopping.stop_run(trial.request.run_key)
-    wait_stopped(trial)
+    stop(trial)
     began = time.time()
     shape = trial.shape.but(workers=1)
     alone = Trial(trial.request.but(cluster=shape.model_dump(mode="json")), shape).begin()
@@ -213,5 +237,7 @@ STAGE_DRILLS = {
     "drain": Drill("drain with a deadline", "checkpoint before the deadline, not charged", host_drained, core=False),
     "full": Drill("a worker's disk is full", "a clear error; goes on once there is room", disk_full, core=False),
     "twice": Drill("the same run started twice", "the second one attaches", started_twice, core=True),
+    "saving": Drill("SIGKILL a train worker while it saves", EQUAL, worker_killed_in_save, core=False),
+    "precision": Drill("resume with another precision", "refused; as it was it goes on", other_precision, core=False),
     "smaller": Drill("resume with another world size", "converted", other_world_size, core=False),
 }

@@ -1,23 +1,36 @@
 """The faults of where a stage saves: an S3 that is silent, gone, slow, full, forgetful, or hands back other bytes."""
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
 
 from infra import stopping
-from infra.carrying import insist
 from infra.drill.card import Drill, Row
-from infra.drill.hosts import DISK
-from infra.drill.outcomes import at_a_moment, require, require_same_weights, told, wait_stopped
+from infra.drill.hosts import DISK, SCRATCH
+from infra.drill.outcomes import (
+    EQUAL,
+    at_a_moment,
+    catch,
+    committed,
+    place,
+    recovered,
+    require,
+    require_same_weights,
+    step_of,
+    stop,
+    store,
+    told,
+)
 from infra.drill.s3_proxy import Fault
 from infra.drill.scene import INTERVAL, Scene, Trial, wait
-from infra.objects import Objects
-from infra.settings import settings
+from infra.manifests import MANIFEST
 from models.common.errors import ClusterError, ConfigError
 
 _AWAY_SECONDS = 20
 _LONG_SECONDS = 600
 _SLOW_BYTES = 1e5  # a second, where a checkpoint has half a megabyte
+_ONE_BEFORE = "the one before is used, loudly"
 _GOES_ON = "training continues on local checkpoints"
 
 
@@ -78,26 +91,55 @@ def objects_lost(scene: Scene) -> Row:
     return STORE_DRILLS["lost"].seen(notice_seconds=told(trial, "took", began), steps_lost=0)
 
 
+def worker_killed_in_upload(scene: Scene) -> Row:
+    """With a line that takes seconds for a checkpoint; what was half sent is nothing that anybody goes back to."""
+    trial = at_a_moment(scene, "uploading")
+    scene.cluster.s3.door.set(Fault("slow", bytes_per_second=_SLOW_BYTES))
+    worker = scene.random.randrange(len(scene.cluster.workers))
+    catch(lambda: any(scene.checkpoints_on(worker, trial).glob(".upload-*/*")), trial, "an upload")
+    time.sleep(2 * scene.random.random())
+    before, began = trial.step(), time.time()
+    scene.rank_on(worker).kill()
+    scene.cluster.s3.door.set(Fault())
+    row = recovered(scene, trial, STORE_DRILLS["uploading"], before, began)
+    left = [each.key for each in store().found(f"{place(trial)}/checkpoints/")]
+    require(not left, f"the store still has {left[:3]}")
+    return row
+
+
 def checkpoint_damaged(scene: Scene) -> Row:
-    trial = at_a_moment(scene, "damaged")
-    wait(lambda: len(_committed(trial)) >= 2, "two checkpoints in the store")
-    stopping.stop_run(trial.request.run_key)
-    wait_stopped(trial)
-    newest = max(_committed(trial))
-    objects = _objects()
-    content = bytearray(objects.get(f"{newest}/shared.pt") or b"")
-    content[len(content) // 2] ^= 1
-    objects.put(f"{newest}/shared.pt", bytes(content))
-    for worker in scene.cluster.workers:  # whose disks have the checkpoint too
-        worker.kill()
-        worker.restart()
-    began = time.time()
-    again = Trial(trial.request, trial.shape).begin()
-    again.wait_over()
-    started = again.resumed(began)
-    require(started is not None and 0 < started["step"] < _step_of(newest), f"it began at {started}")
-    require_same_weights(scene, again)
-    return STORE_DRILLS["damaged"].seen(notice_seconds=told(again, "damaged", began), steps_lost=INTERVAL)
+    def flip(newest: str) -> None:
+        content = bytearray(store().get(f"{newest}/shared.pt") or b"")
+        content[len(content) // 2] ^= 1
+        store().put(f"{newest}/shared.pt", bytes(content))
+
+    return _passed_over(scene, "damaged", flip)
+
+
+def manifest_poisoned(scene: Scene) -> Row:
+    """A manifest that would have a file written outside of its folder, or ask for more than there is room for."""
+    names = scene.random.choice((["../../escaped"], ["/escaped"], [f"{number}/escaped" for number in range(200_000)]))
+
+    def poison(newest: str) -> None:
+        manifest = json.loads(store().get(f"{newest}/{MANIFEST}") or b"")
+        manifest["files"] |= dict.fromkeys(names, next(iter(manifest["files"].values())))
+        store().put(f"{newest}/{MANIFEST}", json.dumps(manifest).encode())
+
+    row = _passed_over(scene, "poisoned", poison)
+    for worker in scene.cluster.workers:
+        found = next(worker.host.path(SCRATCH).rglob("escaped"), None)
+        require(found is None, f"{worker.host.name} has {found}")
+    return row
+
+
+def record_damaged(scene: Scene) -> Row:
+    """The record of the newest attempt says what it went on from; all that is committed says so too."""
+    trial, newest = _stopped_with_two(scene, "record")
+    attempts = [each.key for each in store().found(f"{place(trial)}/attempts/")]
+    store().put(max(attempts), b"{")
+    again, started, began = _begun_anew(scene, trial)
+    require(started == step_of(newest), f"it began at {started}, and {step_of(newest)} was committed")
+    return STORE_DRILLS["record"].seen(notice_seconds=told(again, "damaged", began), steps_lost=0)
 
 
 STORE_DRILLS = {
@@ -113,9 +155,17 @@ STORE_DRILLS = {
     "crawls": Drill("S3: 100 kB/s", "slower uploads; training continues", store_slow, core=False),
     "expired": Drill("S3: expired keys", "fails fast with a hint; goes on with good keys", keys_expired, core=False),
     "lost": Drill("S3: success without an object", "checks after upload notice", objects_lost, core=False),
-    "damaged": Drill(
-        "a flipped byte in the newest checkpoint", "the one before is used, loudly", checkpoint_damaged, core=True
+    "damaged": Drill("a flipped byte in the newest checkpoint", _ONE_BEFORE, checkpoint_damaged, core=True),
+    "poisoned": Drill(
+        "a poisoned manifest of the newest checkpoint",
+        f"refused before any write; {_ONE_BEFORE}",
+        manifest_poisoned,
+        core=False,
     ),
+    "record": Drill(
+        "a damaged pointer to the newest checkpoint", "told; rebuilt from what is committed", record_damaged, core=False
+    ),
+    "uploading": Drill("SIGKILL a train worker while it uploads", EQUAL, worker_killed_in_upload, core=False),
 }
 
 
@@ -144,18 +194,31 @@ def _store_away(
     return STORE_DRILLS[name].seen(notice_seconds=told(trial, "does not answer", began), steps_lost=0)
 
 
-def _objects() -> Objects:
-    storage = settings().storage
-    assert storage is not None
-    return Objects(storage, settings().s3_endpoint)
+def _passed_over(scene: Scene, name: str, spoil: Callable[[str], None]) -> Row:
+    """The row of a run whose newest checkpoint is spoilt, and which goes on from the one before."""
+    trial, newest = _stopped_with_two(scene, name)
+    spoil(newest)
+    again, started, began = _begun_anew(scene, trial)
+    require(0 < started < step_of(newest), f"it began at {started}")
+    return STORE_DRILLS[name].seen(notice_seconds=told(again, "damaged", began), steps_lost=INTERVAL)
 
 
-def _committed(trial: Trial) -> list[str]:
-    """The places of the run's checkpoints that have their mark."""
-    place = f"runs/{trial.request.run_key}/{trial.request.stage}/checkpoints/"
-    keys = insist(lambda: [each.key for each in _objects().found(place)])
-    return [key.removesuffix("/manifest.json") for key in keys if key.endswith("/manifest.json")]
+def _stopped_with_two(scene: Scene, name: str) -> tuple[Trial, str]:
+    """A run that was stopped with two checkpoints in the store, which are nowhere else; and the newest."""
+    trial = at_a_moment(scene, name)
+    wait(lambda: len(committed(trial)) >= 2, "two checkpoints in the store")
+    stop(trial)
+    for worker in scene.cluster.workers:  # whose disks have them too
+        worker.kill()
+        worker.restart()
+    return trial, max(committed(trial))
 
 
-def _step_of(place: str) -> int:
-    return int(place.rpartition("/")[2].partition("-")[0])
+def _begun_anew(scene: Scene, trial: Trial) -> tuple[Trial, int, float]:
+    """The same run, to its end; the step that it went on from, and when it was begun."""
+    began = time.time()
+    again = Trial(trial.request, trial.shape).begin()
+    again.wait_over()
+    require_same_weights(scene, again)
+    started = again.resumed(began)
+    return again, started["step"] if started else -1, began
