@@ -60,7 +60,7 @@ pictures: ## make the pictures of docs/ anew, from those that the browser tests 
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/browser
 	$(BIN)/python -m docs.pictures
 
-lock: _python ## resolve the dependencies of pyproject.toml anew, into both locks
+lock: _python ## resolve the dependencies of pyproject.toml anew, into the locks
 	folder=$$(mktemp -d)
 	trap 'rm -rf "$$folder"' EXIT
 	"$(PYTHON)" -m venv "$$folder/venv"
@@ -77,13 +77,33 @@ lock: _python ## resolve the dependencies of pyproject.toml anew, into both lock
 	"$$python" -m pip download $(PIP_FLAGS) --no-deps --dest "$$folder/torch" "$$(grep '^torch==' "$$folder/run")"
 	torch=$$(sha256sum "$$folder"/torch/* | cut -d' ' -f1)
 	"$$python" -m pip install $(PIP_FLAGS) $(UV)
+	resolved() { "$$folder/venv/bin/uv" pip compile --quiet --no-header --no-annotate --python "$$python" "$$@"; }
 	hashed() {
-	    "$$folder/venv/bin/uv" pip compile --quiet --no-deps --no-header --no-annotate --generate-hashes "$$1" |
+	    resolved --universal --no-deps --generate-hashes "$$1" |
 	        sed -E "s/^torch==.*/&\n    --hash=sha256:$$torch \\\\/"
 	}
+	# What Pythons other than this one need besides what is known: pins with a marker.
+	elsewhere() {
+	    resolved --universal --python-version 3.11 -c "$$folder/known" "$$1" >"$$folder/all"
+	    grep -E "^[^ ;]+ ; python_full_version [<>=]+ '[0-9.]+'$$" "$$folder/all" |
+	        grep -vf <(sed -E 's/ ;.*//; s/.*/^& ;/' "$$folder/known") || true
+	}
+	resolved --no-deps "$$folder/run" >"$$folder/known"
+	elsewhere "$$folder/run.in" | tee -a "$$folder/known" >>"$$folder/run"
+	resolved --no-deps "$$folder/test" >>"$$folder/known"
+	elsewhere "$$folder/test.in" >>"$$folder/test"
+	# What the torch of the index names besides; this machine's own may be for a CPU only.
+	grep '^torch==' "$$folder/run" >"$$folder/torch.in"
+	resolved -c "$$folder/known" "$$folder/torch.in" | grep -vxFf "$$folder/known" >"$$folder/cuda" || {
+	    echo "uv finds no build for CUDA of $$(cat "$$folder/torch.in"), whose libraries are to be locked" >&2
+	    echo "run make lock on Linux, with an index that has one" >&2
+	    exit 1
+	}
 	made="# Made by \`make lock\` from pyproject.toml, on Python 3.11 and Linux; not edited by hand."
-	what="# What a run needs. CUDA's libraries are not here: where torch needs them, it names their versions."
+	what="# What a run needs. CUDA's libraries are in requirements-cuda.lock."
 	{ printf '%s\n' "$$made" "$$what" "" && hashed "$$folder/run"; } >requirements.lock
+	what="# What torch needs on top of requirements.lock where its build is for CUDA."
+	{ printf '%s\n' "$$made" "$$what" "" && hashed "$$folder/cuda"; } >requirements-cuda.lock
 	what="# What tests and development need on top of requirements.lock."
 	{ printf '%s\n' "$$made" "$$what" "" && hashed "$$folder/test"; } >requirements-test.lock
 
@@ -103,16 +123,22 @@ _install:
 	fi
 	echo "$$here" >.venv/.made-in
 	changed=()
-	for lock in $(LOCKS); do
+	for lock in $(LOCKS) requirements-cuda.lock; do
 	    cmp -s "$$lock" ".venv/.$$lock" || changed+=("$$lock")
 	done
 	if [ $${#changed[@]} -gt 0 ]; then
-	    echo "Installing $$(cat "$${changed[@]}" | grep -c ==) packages into .venv; the first time takes a few minutes."
+	    echo "Installing what the locks name into .venv; the first time takes a few minutes."
 	    case " $${changed[*]} " in *" requirements.lock "*) $(MAKE) --no-print-directory _torch ;; esac
-	    $(BIN)/python -m pip install $(PIP_FLAGS) --no-deps $$(printf -- '-r %s ' "$${changed[@]}")
-	    # Without hashes, what torch names beside the locks: CUDA's libraries, where it is built for them.
-	    sed -E $(UNHASHED) $(LOCKS) >.venv/.versions
-	    $(BIN)/python -m pip install $(PIP_FLAGS) -r .venv/.versions
+	    locks=($(LOCKS))
+	    # Of torch's builds, those for CUDA name its libraries.
+	    if $(BIN)/python -m pip show torch | grep -E '^Requires:.* (cuda|nvidia)-' >/dev/null; then
+	        locks+=(requirements-cuda.lock)
+	    fi
+	    wanted=$$(printf -- '-r %s ' "$${locks[@]}")
+	    $(BIN)/python -m pip install $(PIP_FLAGS) --no-deps --require-hashes $$wanted
+	    # Refused is what a package needs and no lock names. Asked at once, pip wants the newest of some, with its hash:
+	    # of those that another package needs with extras.
+	    $(BIN)/python -m pip install $(PIP_FLAGS) --dry-run --require-hashes $$wanted
 	    for lock in "$${changed[@]}"; do cp "$$lock" ".venv/.$$lock"; done
 	fi
 	if ! cmp -s pyproject.toml .venv/.pyproject.toml || [ ! -x $(BIN)/orchard ]; then

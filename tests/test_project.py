@@ -3,6 +3,7 @@
 import re
 import subprocess
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 LOCKS = {
-    "requirements.lock": PROJECT["project"]["dependencies"],
+    "requirements.lock": [*PROJECT["build-system"]["requires"], *PROJECT["project"]["dependencies"]],
     "requirements-test.lock": PROJECT["dependency-groups"]["test"],
 }
+CUDA_LOCK = "requirements-cuda.lock"
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
 PRESETS = [(workload, preset) for workload in workloads.names() for preset in workloads.preset_names(workload)]
 
@@ -31,6 +33,14 @@ PRESETS = [(workload, preset) for workload in workloads.names() for preset in wo
 def pins(lock: str) -> dict[str, str]:
     found = re.findall(r"^(\S+)==(\S+)", (ROOT / lock).read_text(), re.MULTILINE)
     return {canonicalize_name(name): version for name, version in found}
+
+
+def requirements(package: str) -> list[Requirement]:
+    """What an installed package names; nothing of one that only another Python has."""
+    try:
+        return [Requirement(text) for text in metadata.requires(package) or []]
+    except metadata.PackageNotFoundError:
+        return []
 
 
 def mentioned(pattern: str) -> set[str]:
@@ -44,17 +54,59 @@ def test_the_lock_pins_every_direct_dependency_within_its_range(lock: str):
     assert [str(one) for one in wanted if locked.get(canonicalize_name(one.name), "none") not in one.specifier] == []
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, CUDA_LOCK])
 def test_the_lock_names_versions_and_hashes_and_nothing_of_where_they_lie(lock: str):
-    pinned = r"[A-Za-z0-9._-]+==[0-9A-Za-z.!]+(?: \\\n    --hash=sha256:[0-9a-f]{64})+\n"
+    marker = r"(?: ; python_full_version [<>=]+ '[0-9.]+')?"
+    pinned = rf"[A-Za-z0-9._-]+==[0-9A-Za-z.!]+{marker}(?: \\\n    --hash=sha256:[0-9a-f]{{64}})+\n"
     comments, _, packages = (ROOT / lock).read_text().partition("\n\n")
     assert all(line.startswith("#") and "http" not in line for line in comments.splitlines())
     assert packages
     assert re.sub(pinned, "", packages) == ""
 
 
-def test_the_two_locks_share_no_package():
-    assert pins("requirements.lock").keys() & pins("requirements-test.lock").keys() == set()
+def test_the_locks_share_no_package():
+    names = [name for lock in (*LOCKS, CUDA_LOCK) for name in pins(lock)]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("python", ["3.11.0", "3.11.9", "3.12.0", "3.13.0"])
+@pytest.mark.parametrize("lock", LOCKS)
+def test_the_lock_names_all_that_its_packages_need_on_every_python(lock: str, python: str):
+    """pip installs nothing that no lock names: what the installed packages say of themselves is the reference."""
+    on = {"python_full_version": python, "python_version": python.rpartition(".")[0]}
+    ahead = [(one, "pyproject.toml") for one in map(Requirement, LOCKS[lock])]
+    needed: dict[tuple[str, str], str] = {}  # a package and one of its extras: who needs it
+    while ahead:
+        wanted, by = ahead.pop()
+        name = canonicalize_name(wanted.name)
+        for extra in {"", *wanted.extras} - {extra for known, extra in needed if known == name}:
+            needed[name, extra] = by
+            named = [one for one in requirements(name) if not one.marker or one.marker.evaluate(on | {"extra": extra})]
+            ahead += [(one, name) for one in named]
+    locked = pins("requirements.lock").keys() | pins(lock).keys() | pins(CUDA_LOCK).keys()
+    assert {name: by for (name, _), by in needed.items() if name not in locked} == {}
+
+
+def test_the_libraries_of_cuda_are_all_of_one_cuda():
+    named = pins(CUDA_LOCK)
+    assert {name for name in named if not name.startswith(("cuda-", "nvidia-"))} == {"triton"}
+    assert len({named["cuda-toolkit"].partition(".")[0]} | set(re.findall(r"-cu(\d+)$", "\n".join(named), re.M))) == 1
+
+
+def test_constraints_are_the_versions_of_the_locks_alone():
+    """pip takes no hashes in constraints beside requirements that have none."""
+    expression = re.search(r"^UNHASHED := '(.+)'$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert expression
+    made = subprocess.run(
+        ["sed", "-E", expression[1].replace("$$", "$"), *(str(ROOT / lock) for lock in LOCKS)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = [Requirement(line) for line in made.stdout.splitlines() if line and line[0] != "#"]
+    assert {canonicalize_name(one.name): str(one.specifier) for one in told} == {
+        name: f"=={version}" for lock in LOCKS for name, version in pins(lock).items()
+    }
 
 
 def test_every_make_target_that_is_written_about_exists():

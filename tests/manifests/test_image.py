@@ -1,7 +1,6 @@
-"""The Dockerfile: pinned, without root, made of the lock and of what is committed."""
+"""The Dockerfile: pinned, without root, made of the locks and of what is committed."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from tests.manifests.kustomize import BUILDS, KUBERNETES, ROOT, build, container
 
 DOCKERFILE = (ROOT / "infra" / "docker" / "Dockerfile").read_text()
 _DIGEST = r"@sha256:[0-9a-f]{64}"
-TARGETS = ("cpu", "cuda")
+LOCKS = {"cpu": ["requirements.lock"], "cuda": ["requirements.lock", "requirements-cuda.lock"]}
+TARGETS = tuple(LOCKS)
 
 
 def _instructions(target: str) -> list[tuple[str, str]]:
@@ -76,8 +76,11 @@ def test_a_target_has_the_packages_of_the_lock_of_its_commit(target: str):
     assert ("COPY", f"--from=packages-{target} /opt/venv /opt/venv") in made
     installs = [rest for word, rest in _instructions(f"packages-{target}") if word == "RUN" and "pip install" in rest]
     assert len(installs) == 1
-    assert "-r /tmp/requirements.lock" in installs[0]
-    assert any(rest.startswith("cmp /tmp/requirements.lock requirements.lock") for _, rest in made)
+    named = " ".join(f"-r /tmp/{lock}" for lock in LOCKS[target])
+    asked = re.findall(r"pip install (.*?)(?: +&&|$)", installs[0])
+    assert asked == [f"--no-deps --require-hashes {named}", f"--dry-run --require-hashes {named}"]
+    compared = " && ".join(f"cmp /tmp/{lock} {lock}" for lock in LOCKS[target])
+    assert any(re.sub(r"\s+", " ", rest).startswith(f"{compared} && python -m pip install") for _, rest in made)
     # As the Makefile installs the checkout itself.
     makefile = re.search(
         r"pip install \$\(PIP_FLAGS\) (--no-deps --no-build-isolation .*)$",
@@ -94,31 +97,13 @@ def test_python_is_one_that_the_project_is_tested_on():
     assert re.search(rf"^ARG PYTHON_IMAGE=python:{re.escape(tested[1])}\.", DOCKERFILE, re.MULTILINE)
 
 
-def test_nothing_of_the_folder_but_the_commit_and_the_lock_reaches_a_build():
+def test_nothing_of_the_folder_but_the_commit_and_its_locks_reaches_a_build():
     lines = (ROOT / "infra" / "docker" / "Dockerfile.dockerignore").read_text().splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
     assert rules[0] == "*"
-    assert {rule for rule in rules if rule.startswith("!")} == {"!.git", "!requirements.lock"}
+    assert {rule for rule in rules if rule.startswith("!")} == {"!.git", *(f"!{lock}" for lock in LOCKS["cuda"])}
     sources = [line.split()[1:-1] for line in re.findall(r"^COPY (?!--from).*$", DOCKERFILE, re.MULTILINE)]
-    assert {source for found in sources for source in found} == {".git", "requirements.lock"}
-
-
-@pytest.mark.parametrize("hashed", [False, True])
-def test_constraints_are_the_versions_of_the_lock_with_and_without_hashes(tmp_path: Path, hashed: bool):
-    """pip takes no hashes in constraints beside requirements that have none."""
-    pins = ["numpy==2.4.6", "torch==2.13.0", "torchmetrics==1.9.0"]
-    ending = " \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb" if hashed else ""
-    (tmp_path / "lock").write_text("# Made by\n\n" + "".join(f"{pin}{ending}\n" for pin in pins))
-    expression = re.search(r"sed -E '([^']+)' /tmp/requirements.lock >/tmp/versions", DOCKERFILE)
-    assert expression
-    assert shutil.which("sed")
-    made = subprocess.run(
-        ["sed", "-E", expression[1], str(tmp_path / "lock")], capture_output=True, text=True, check=True
-    )
-    assert [line for line in made.stdout.splitlines() if line and line[0] != "#"] == pins
-    chosen = re.search(r"grep -E '([^']+)' /tmp/versions", DOCKERFILE)
-    assert chosen
-    assert re.findall(rf"{chosen[1]}\S*", made.stdout, re.MULTILINE) == ["torch==2.13.0"]
+    assert {source for found in sources for source in found} == {".git", *LOCKS["cuda"]}
 
 
 def test_the_commit_is_what_a_clone_of_it_has(tmp_path: Path):
