@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -287,13 +287,16 @@ class Host:
     def fill(self, inside: str = SCRATCH, leave_bytes: int = 0) -> None:
         """Takes all space where this path is but `leave_bytes`."""
         self.drain(inside)
-        space = os.statvfs(self.path(inside))
-        wanted = space.f_bavail * space.f_frsize - leave_bytes
         ballast = self.path(inside) / ".ballast"
-        if wanted > 0:
-            with ballast.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, wanted)
         self._filled[inside] = ballast
+        with ballast.open("wb") as file:
+            while (wanted := self._free(inside) - leave_bytes) > 0:
+                with suppress(OSError):  # somebody else was faster
+                    os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size + wanted)
+
+    def _free(self, inside: str) -> int:
+        space = os.statvfs(self.path(inside))
+        return space.f_bavail * space.f_frsize
 
     def drain(self, inside: str = SCRATCH) -> None:
         """What `fill` took is free again."""
