@@ -1,6 +1,7 @@
 """What runs leave on the machines that work on them: kept while it is used, and removed some weeks after."""
 
 import fcntl
+import math
 import os
 import shutil
 import time
@@ -19,9 +20,11 @@ def kept_days() -> float:
     """How long; raises ConfigError where that is no number of days."""
     text = settings().retention_days
     with suppress(ValueError):
-        if float(text) >= 1:
+        if 1 <= float(text) < math.inf:
             return float(text)
-    raise ConfigError(f"ORCHARD_RETENTION_DAYS is '{text}'\nfits: a number of days, 1 or more")
+    raise ConfigError(
+        f"ORCHARD_RETENTION_DAYS is '{text}'\nfits: a number of days, 1 or more\nset it to such a number, or unset it"
+    )
 
 
 def use(folder: Path) -> None:

@@ -16,6 +16,7 @@ from infra.drill.scene import Scene, wait
 _PUBLISHERS = 8
 _PATIENCE_SECONDS = 180.0
 _LOCKS = Path("/proc/locks")
+_MODULE = [sys.executable, "-m", "infra.drill.publishing"]
 
 
 def publisher_killed(scene: Scene) -> Row:
@@ -36,9 +37,6 @@ def publisher_killed(scene: Scene) -> Row:
     told = host.run([*_MODULE, "versions"], {"ORCHARD_HOME": home}, timeout=_PATIENCE_SECONDS).split()
     require(sorted(told) == keys, f"there are versions of {told}")
     return REGISTRY_DRILLS["publishers"].seen(resume_seconds=time.time() - began)
-
-
-_MODULE = [sys.executable, "-m", "infra.drill.publishing"]
 
 
 def _publisher(host: Host, home: str, key: str) -> Process:

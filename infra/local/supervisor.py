@@ -221,7 +221,8 @@ class _Reports:
 
 def up(wanted: Wanted, say: Callable[[str], None], show: Callable[[Services], None]) -> None:
     """Runs the services of this ORCHARD_HOME until a signal; `show` gets their addresses once all of them answer."""
-    most_restarts()  # a wrong number is refused here, and not when the first run has crashed
+    for number in (most_restarts, leftovers.kept_days):
+        number()  # a wrong one is refused here, and not when the first run has crashed
     home = settings().home
     preflight.require_space(home)
     with state.only_one(home):

@@ -1,6 +1,8 @@
 """`orchard drill`: faults on several hosts, and the card; those of the command that fit into the test run."""
 
+import itertools
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from infra.drill.drilling import DRILLS, drill, names
 from infra.drill.ground import missing
 from infra.drill.outcomes import EQUAL
 from infra.drill.scene import INTERVAL
+from infra.settings import ROOT
 from models.common.errors import ConfigError
 from tests.fixtures.commands import orchard
 
@@ -53,9 +56,18 @@ def test_the_core_is_a_part_of_all() -> None:
     assert set(names(core=True)) < set(names(core=False)) == set(DRILLS)
 
 
+def test_the_page_on_faults_has_a_promise_for_each() -> None:
+    rows = (ROOT / "docs" / "faults.md").read_text().partition("## What was seen")[0].splitlines()
+    named = [re.findall("`([a-z0-9-]+)`", row.split("|")[2]) for row in rows if row.startswith("| ")]
+    assert sorted(itertools.chain(*named)) == sorted(DRILLS)
+
+
 def test_a_broken_promise_is_a_row_of_its_own(tmp_path: Path) -> None:
     def play(ground: Ground) -> Row:
         raise RuntimeError("the weights are others\nand more")
+
+    def play_nothing(ground: Ground) -> Row:
+        raise AssertionError
 
     class Bare:
         folder = tmp_path
@@ -64,6 +76,8 @@ def test_a_broken_promise_is_a_row_of_its_own(tmp_path: Path) -> None:
     assert row.verdict == "broken: RuntimeError: the weights are others"
     assert not row.kept
     assert "and more" in (tmp_path / "broken.log").read_text()
+    silent = Drill("nobody says why", EQUAL, play_nothing, core=True).row(Bare())
+    assert silent.verdict == "broken: AssertionError: no reason given"
     card = as_markdown([row, Row("a", "b", 1.25, 20.0, 3)], "about")
     assert "| a | b | 1.2 | 20.0 | 3 | kept |" in card
     assert "1 of 2 promises kept" in card

@@ -166,11 +166,17 @@ def test_a_port_in_use_is_refused_with_the_process_that_has_it(up_service: Up, h
     assert not (home / "up" / "up.json").exists()
 
 
-def test_a_wrong_number_of_restarts_is_refused_before_anything_starts(home: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("ORCHARD_RESTARTS", "often")
+@pytest.mark.parametrize(
+    ("variable", "fits"),
+    [("ORCHARD_RESTARTS", "a whole number, 0 or more"), ("ORCHARD_RETENTION_DAYS", "a number of days, 1 or more")],
+)
+def test_a_wrong_number_is_refused_before_anything_starts(
+    variable: str, fits: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "often")
     refused = orchard("up", "--port", "0", "--reports-port", "0")
     assert refused.returncode == 2
-    for told in ("ORCHARD_RESTARTS is 'often'", "fits: a whole number, 0 or more", "or unset it"):
+    for told in (f"{variable} is 'often'", f"fits: {fits}", "or unset it"):
         assert told in refused.stderr
     assert not home.exists()
 
