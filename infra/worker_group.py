@@ -25,7 +25,7 @@ from infra import carrying, worker
 from infra.clusters import Cluster
 from infra.runs import StageFolder, StageRequest
 from infra.settings import take_environment
-from models.common.errors import TrainingError
+from models.common.errors import StorageError, TrainingError
 
 _GROUP_FAILURES = 3  # a worker group that does not come up; Ray Train would try for ever
 _ANSWER_SECONDS = 1.0
@@ -102,6 +102,8 @@ class GroupSize(FixedScalingPolicy):
         size = whole if self.cluster.min_workers is None else self._fitting(_places(self.cluster))
         if size == whole:
             self._short_since = None
+            if _places(self.cluster, available_resources_per_node()) < whole:
+                self._tell(f"waits until slots of {whole} workers are free")
             return self._of(whole)
         now = time.monotonic()
         if self._short_since is None:
@@ -136,9 +138,7 @@ class GroupSize(FixedScalingPolicy):
         return ResizeDecision(num_workers=size, resources_per_worker=self.cluster.resources_per_worker())
 
     def _tell(self, text: str) -> None:
-        stage_folder = carrying.stage_folder_of(self.request)
-        stage_folder.record("log", text=text)
-        stage_folder.flush()
+        _record(self.request, "log", text)
 
 
 def _places(cluster: Cluster, free: dict[str, dict[str, float]] | None = None) -> int:
@@ -211,8 +211,14 @@ class TellingLosses(UserCallback):
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         reasons = [f"rank {rank}: {_first_line(error)}" for rank, error in sorted(worker_exceptions.items())]
-        stage_folder = carrying.stage_folder_of(self.request)
-        stage_folder.record("lost", text=f"a group of workers was lost: {'; '.join(reasons)}")
+        _record(self.request, "lost", f"a group of workers was lost: {'; '.join(reasons)}")
+
+
+def _record(request: StageRequest, kind: str, text: str) -> None:
+    """Puts it among the stage's events at once; where the store does not answer, when it does again."""
+    stage_folder = carrying.stage_folder_of(request)
+    stage_folder.record(kind, text=text)
+    with suppress(StorageError):
         stage_folder.flush()
 
 

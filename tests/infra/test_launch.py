@@ -243,6 +243,7 @@ def test_who_lets_go_of_a_job_leaves_it_running_and_may_come_back(tmp_path: Path
     with pytest.raises(Cancelled, match="enough"):
         launch.run_stage(request, TWO, events.append, let_go)
     assert processes_of_run("let-go")
+    assert "waits until slots of 2 workers are free" in _told_in_vain(tmp_path)
     events.clear()
     thread = threading.Thread(target=stopping.stop_run, args=("let-go",))
 
@@ -254,6 +255,22 @@ def test_who_lets_go_of_a_job_leaves_it_running_and_may_come_back(tmp_path: Path
         launch.run_stage(request, TWO, events.append, stop_once)
     thread.join()
     assert "attached to the running job let-go.teacher" in [event.get("text") for event in events]
+
+
+def _told_in_vain(folder: Path) -> str:
+    """The first that a stage tells which finds no free slot; it is stopped then."""
+    config = tiny_stage("relay", "student")
+    request = request_for(config, rehearsal(config, folder / "of-student"), folder / "in-vain" / "student", TWO)
+    told: list[str] = []
+
+    def stop(event: dict[str, Any]) -> None:
+        if event["kind"] in ("log", "started"):
+            told.append(event.get("text", "it has begun"))
+            stopping.stop_run("in-vain")
+
+    with pytest.raises(Cancelled):
+        _run(request, stop)
+    return told[0]
 
 
 def test_where_no_ray_runs_nothing_is_left_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
