@@ -25,6 +25,7 @@ Value = TypeVar("Value")
 
 _PREFIX = "step-"
 _FENCE = "attempt"
+_WAITS = "rank 0 waits for the store"
 _FULL_BYTES = 1 << 20  # what a full disk may have left
 
 
@@ -125,7 +126,7 @@ class CheckpointStore:
         Every rank calls it; where the store is silent, that takes as long as the budget, and then raises StorageError.
         """
         self._require_uploads()
-        self._together(lambda: self.remote.require_current() if self.remote and self.rank == 0 else None)
+        self._of_first(lambda meet: self.remote.require_current(meet) if self.remote else None)
         self._require_own_folder()
 
     def newest(self) -> tuple[Progress, LearnerState] | None:
@@ -193,14 +194,9 @@ class CheckpointStore:
 
     def _in_store(self, *, wait: bool) -> dict[Candidate, dict[str, Any]]:
         """What the store has committed, as rank 0 was told."""
-        found: dict[Candidate, dict[str, Any]] = {}
-
-        def ask() -> None:
-            if self.remote and self.rank == 0:
-                found.update(self.remote.committed(wait=wait))
-
-        self._together(ask)
-        return dict(self._agree(found))
+        return dict(
+            self._of_first(lambda meet: self.remote.committed(wait=wait, meanwhile=meet) if self.remote else {})
+        )
 
     def _store_was_silent(self) -> bool:
         return self.remote is not None and self._agree(self.remote.silent)
@@ -315,6 +311,24 @@ class CheckpointStore:
         except Exception as raised:  # noqa: BLE001 (it rises on every rank)
             error = raised
         self._raise_first(error)
+
+    def _of_first(self, ask: Callable[[Callable[[], object]], Value]) -> Value:
+        """What rank 0 is told, on every rank; or what it was refused with.
+
+        The store may keep it waiting for longer than ranks wait for each other: meanwhile all of them meet.
+        """
+        answer: Any = None
+        error: Exception | None = None
+        if self.rank == 0:
+            try:
+                answer = ask(lambda: self._gathered(_WAITS))
+            except Exception as raised:  # noqa: BLE001 (it rises on every rank)
+                error = raised
+        told = self._gathered(answer)[0]
+        while self.rank and told == _WAITS:
+            told = self._gathered(None)[0]
+        self._raise_first(error)
+        return told
 
     def _raise_first(self, error: Exception | None) -> None:
         """Raises on every rank the error of the first that has one."""

@@ -24,11 +24,17 @@ from models.common.errors import StorageError
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 20.0
 _LOOK_SECONDS = 0.5
+_MEET_SECONDS = 2.0  # well within the silence that ranks take for a hang
 _ATTEMPT = re.compile(r".*/(\d{6,})-(\w+)\.json")
 _MARK = re.compile(rf".*/(\d{{10,}})-(\w+)/{re.escape(MANIFEST)}")
 
 Candidate = tuple[int, str]  # a checkpoint's step, and the attempt that wrote it
 Tell = Callable[[str], None]
+Meanwhile = Callable[[], object]
+
+
+def _nothing() -> None:
+    """What nobody has to do meanwhile."""
 
 
 class GivenUp(Exception):
@@ -80,13 +86,14 @@ class RemoteCheckpoints:
             except StorageError as silent:
                 self._note_silence(silent)
 
-    def committed(self, *, wait: bool) -> dict[Candidate, dict[str, Any]]:
+    def committed(self, *, wait: bool, meanwhile: Meanwhile = _nothing) -> dict[Candidate, dict[str, Any]]:
         """What this attempt may resume from: what its checkpoints are about, by step and attempt.
 
         Nothing where the store does not answer; or, if that is to be waited for, StorageError beyond the budget.
+        `meanwhile` is called again and again while it is waited for.
         """
         if wait:
-            return self._insist(self._committed)
+            return self._insist(self._committed, meanwhile)
         try:
             found = self._committed()
         except StorageError as silent:
@@ -134,9 +141,12 @@ class RemoteCheckpoints:
         self._uploading = threading.Thread(target=self._upload, args=(waiting, files, about), daemon=True)
         self._uploading.start()
 
-    def require_current(self) -> None:
-        """Raises GivenUp where another attempt has begun since this one; asks the store, for as long as the budget."""
-        self._insist(self._require_current)
+    def require_current(self, meanwhile: Meanwhile = _nothing) -> None:
+        """Raises GivenUp where another attempt has begun since this one; asks the store, for as long as the budget.
+
+        `meanwhile` is called again and again while the store is waited for.
+        """
+        self._insist(self._require_current, meanwhile)
 
     def _upload(self, waiting: Path, files: dict[str, Any], about: dict[str, Any]) -> None:
         """What the thread does: whatever ends it too early is raised where training saves next."""
@@ -217,7 +227,7 @@ class RemoteCheckpoints:
             self.objects.remove([f"{self._place(candidate)}/{MANIFEST}"])  # without its mark it is none from here on
             self.objects.remove(keys)
 
-    def _insist(self, attempt: Callable[[], Any]) -> Any:
+    def _insist(self, attempt: Callable[[], Any], meanwhile: Meanwhile = _nothing) -> Any:
         """The value, asked for again while the store is silent; raises StorageError when it is so beyond the budget."""
         pause = _FIRST_PAUSE_SECONDS
         while True:
@@ -225,7 +235,10 @@ class RemoteCheckpoints:
                 value = attempt()
             except StorageError as silent:
                 self._note_silence(silent)
-                time.sleep(pause)
+                until = time.monotonic() + pause
+                while (left := until - time.monotonic()) > 0:
+                    time.sleep(min(left, _MEET_SECONDS))
+                    meanwhile()
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             else:
                 self._note_answer()

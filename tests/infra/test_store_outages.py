@@ -1,13 +1,16 @@
 """Training while the store is silent, refuses, loses what it takes, or is all that is left of a host."""
 
 import shutil
+import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from infra import carrying, objects, remote_checkpoints, worker
 from infra.checkpoints import CheckpointStore
@@ -194,6 +197,51 @@ def test_of_two_hosts_either_may_be_lost_or_the_store(
         assert found
         assert found[0].step == 15
         assert (found[1].own, found[1].of_others) == ({}, ({"of": 0}, {"of": 1}))
+
+
+def _patient_ranks(rank: int, url: str, endpoint: str, folder: str) -> list[Any]:
+    """Two ranks that wait two seconds for each other, and for the store until the test has it answer again."""
+    remote_checkpoints._FIRST_PAUSE_SECONDS, remote_checkpoints._MEET_SECONDS = 0.05, 0.2
+    objects._ATTEMPTS = 1
+    marks = Path(folder)
+
+    def group() -> Group:
+        return Group(Objects(url, endpoint), marks / f"host-{rank}", rank=rank, size=2)
+
+    def until(mark: str) -> None:
+        (marks / f"{mark}-{rank}").touch()
+        wait_for((marks / mark).exists, 30)
+
+    first = group()
+    first.save(5, own={"of": rank})
+    _set_pg_timeout(timedelta(seconds=2))
+    until("silent")
+    first.checkpoints.require_current()  # as where the result is there
+    answered = (marks / "answers").exists()
+    until("silent-again")
+    shutil.rmtree(marks / f"host-{rank}")
+    found = group().checkpoints.newest()  # as where a group begins with nothing but the store
+    assert found
+    return [answered, found[0].step, found[1].own]
+
+
+def test_ranks_wait_for_a_silent_store_for_longer_than_for_each_other(
+    store: Objects, door: S3Proxy, tmp_path: Path
+) -> None:
+    def outages() -> None:
+        for silent, answers in (("silent", "answers"), ("silent-again", "answers-again")):
+            wait_for(lambda mark=silent: all((tmp_path / f"{mark}-{rank}").exists() for rank in (0, 1)), 60)
+            door.set(Fault("error"))
+            (tmp_path / silent).touch()
+            time.sleep(5)
+            (tmp_path / answers).touch()
+            door.set(Fault())
+
+    thread = threading.Thread(target=outages)
+    thread.start()
+    seen = run_ranks(_patient_ranks, 2, store.bucket.url, store.bucket.endpoint, str(tmp_path))
+    thread.join()
+    assert seen == [[True, 5, {"of": rank}] for rank in (0, 1)]
 
 
 class _HostLost(BaseException):
