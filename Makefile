@@ -49,7 +49,7 @@ llm: install ## what policies of Hugging Face need on top: transformers and peft
 	sed -E $(UNHASHED) requirements.lock requirements-test.lock >.venv/.versions
 	$(BIN)/python -m pip install $(PIP_FLAGS) -c .venv/.versions --no-build-isolation -e '.[llm]'
 
-drill: ## play every fault on a cluster of hosts on this machine, as root: half an hour on two cores; ARGS="worker host"
+drill: ## play every fault on a cluster of hosts on this machine, as root: an hour on two cores; ARGS="worker host"
 	$(INSTALL)=requirements.lock
 	$(MAKE) --no-print-directory _hosts
 	$(BIN)/orchard drill $(or $(ARGS),--all)
