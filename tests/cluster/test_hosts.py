@@ -297,7 +297,7 @@ def owner(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], int, int, in
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
 def test_hosts_end_with_their_owner_however_it_ends(hosts: Pair, tmp_path: Path, sign: signal.Signals):
     with owner(str(tmp_path)) as (process, on_host, _, subnet):
-        assert psutil.Process(on_host).name() == "sleep"
+        wait_for(lambda: psutil.Process(on_host).name() == "sleep", 10)  # what starts it has another name
         process.send_signal(sign)
         process.wait()
         wait_for(lambda: not psutil.pid_exists(on_host), 10)
