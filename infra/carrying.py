@@ -331,8 +331,4 @@ def _get_folder(objects: Objects, place: str, folder: Path, sha256: str) -> None
 def _side_by_side(carry: Callable[[str], None], names: list[str]) -> None:
     """Carries some files at a time; once one fails, those that have not begun do not begin."""
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        try:
-            list(pool.map(carry, names))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        list(pool.map(carry, names))

@@ -27,8 +27,8 @@ def append_lines(file: Path, lines: Iterable[str]) -> None:
         stream.seek(0, os.SEEK_END)
         if stream.tell():
             stream.seek(-1, os.SEEK_END)
-            broken_off = stream.read(1) != b"\n"
-            stream.write(b"\n" * broken_off)
+            if stream.read(1) != b"\n":
+                stream.write(b"\n")
         stream.write("".join(lines).encode())
 
 

@@ -5,7 +5,7 @@ What is written is looked at again afterwards: a server that answers "done" and 
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -66,8 +66,7 @@ class Objects:
     def put(self, key: str, data: bytes) -> None:
         with self.bucket.explained(f"write {key} in"):
             self._client.put_object(**self._at(key), Body=data)
-        md5 = hashlib.md5(data, usedforsecurity=False)
-        self._require_kept(key, len(data), [md5.digest()], md5.hexdigest)
+        self._require_kept(key, len(data), [_md5(data)])
 
     def put_file(self, key: str, file: Path) -> None:
         """Uploads a file, a large one several parts at a time.
@@ -77,7 +76,7 @@ class Objects:
         size = file.stat().st_size
         with self.bucket.explained(f"write {key} in"):
             parts = (self._put_parts if size > PART_BYTES else self._put_whole)(key, file)
-        self._require_kept(key, size, parts, partial(_md5_of, file))
+        self._require_kept(key, size, parts, file)
 
     def get(self, key: str, start: int = 0, *, most: int | None = None) -> bytes | None:
         """The object's bytes from `start` on; None where there is no such object.
@@ -149,7 +148,7 @@ class Objects:
         """Sends a file as its only part; returns its MD5."""
         data = file.read_bytes()
         self._of_files.put_object(**self._at(key), Body=_Part(data))
-        return [hashlib.md5(data, usedforsecurity=False).digest()]
+        return [_md5(data)]
 
     def _put_parts(self, key: str, file: Path) -> list[bytes]:
         """Sends a file's parts and has them put together; returns the MD5 of each."""
@@ -161,26 +160,23 @@ class Objects:
                 stream.seek((number - 1) * PART_BYTES)
                 part = stream.read(PART_BYTES)
             answer = client.upload_part(**at, UploadId=upload, PartNumber=number, Body=_Part(part))
-            return answer["ETag"], hashlib.md5(part, usedforsecurity=False).digest()
+            return answer["ETag"], _md5(part)
 
-        threads = ThreadPoolExecutor(_PARALLEL_PARTS)
         try:
-            put = list(threads.map(put_part, range(1, -(-file.stat().st_size // PART_BYTES) + 1)))
+            with ThreadPoolExecutor(_PARALLEL_PARTS) as threads:
+                put = list(threads.map(put_part, range(1, -(-file.stat().st_size // PART_BYTES) + 1)))
             named = [{"PartNumber": number, "ETag": tag} for number, (tag, _) in enumerate(put, 1)]
             client.complete_multipart_upload(**at, UploadId=upload, MultipartUpload={"Parts": named})
         except BaseException:
-            threads.shutdown(cancel_futures=True)
             with suppress(Exception):  # the first error is the one to tell; parts left are swept when a group begins
                 client.abort_multipart_upload(**at, UploadId=upload)
             raise
-        finally:
-            threads.shutdown()
         return [digest for _, digest in put]
 
-    def _require_kept(self, key: str, size: int, parts: list[bytes], whole: Callable[[], str]) -> None:
-        """Raises StorageError where the store has not the bytes that it took: the MD5s of the parts, and of all."""
+    def _require_kept(self, key: str, size: int, parts: list[bytes], file: Path | None = None) -> None:
+        """Raises StorageError where the store has not the bytes that it took: MD5s of parts, of the file if several."""
         found = self._head(key)
-        if found is None or found["ContentLength"] != size or not _is_of(found["ETag"], parts, whole):
+        if found is None or found["ContentLength"] != size or not _is_of(found["ETag"], parts, file):
             has = "nothing" if found is None else f"{found['ContentLength']} bytes, not those sent"
             raise StorageError(
                 f"{self.bucket.url} took {key}, {size} bytes, and has {has}\nfits: a store that keeps what it takes\n"
@@ -213,17 +209,21 @@ def _in_parts() -> Any:
     return in_parts(of_bytes=PART_BYTES, at_once=_PARALLEL_PARTS)
 
 
-def _md5_of(file: Path) -> str:
+def _md5(data: bytes) -> bytes:
+    return hashlib.md5(data, usedforsecurity=False).digest()
+
+
+def _md5_of(file: Path) -> bytes:
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
+        return hashlib.file_digest(stream, partial(hashlib.md5, usedforsecurity=False)).digest()
 
 
-def _is_of(tag: str, parts: list[bytes], whole: Callable[[], str]) -> bool:
+def _is_of(tag: str, parts: list[bytes], file: Path | None) -> bool:
     """Whether a server can call these bytes so: by their MD5, or by that of their parts' MD5s. Others tell nothing."""
     told = _MD5.fullmatch(tag)
     if not told:
         return True
     if not told[2]:
-        return told[1] == whole()
-    of_parts = hashlib.md5(b"".join(parts), usedforsecurity=False).hexdigest()
-    return told[1] == of_parts or int(told[2]) != len(parts)  # a server may have cut it otherwise
+        whole = _md5_of(file) if file and len(parts) > 1 else parts[0]  # what was sent at once was read once
+        return told[1] == whole.hex()
+    return told[1] == _md5(b"".join(parts)).hex() or int(told[2]) != len(parts)  # a server may have cut it otherwise

@@ -63,9 +63,7 @@ def database_full(pipeline: Pipeline) -> Row:
     run = _at_a_moment(pipeline, "database-full")
     began = time.time()
     database = pipeline.cluster.database
-    database.host.fill(DISK)
-    time.sleep(_DOWN_SECONDS)
-    database.host.drain(DISK)
+    _full_for(database, _DOWN_SECONDS)
     if not database.answers():
         database.restart()
     return _published_once(run, FLOW_DRILLS["database-full"], began)
@@ -75,10 +73,7 @@ def flow_disk_full(pipeline: Pipeline) -> Row:
     """Where the flow keeps what it is told, and would put its result."""
     run = _at_a_moment(pipeline, "flow-full")
     began = time.time()
-    host = pipeline.cluster.flows.host
-    host.fill(DISK)
-    time.sleep(_DOWN_SECONDS)
-    host.drain(DISK)
+    _full_for(pipeline.cluster.flows, _DOWN_SECONDS)
     return _published_once(run, FLOW_DRILLS["flow-full"], began)
 
 
@@ -93,6 +88,12 @@ def _restarted_after(node: Node, seconds: float) -> None:
     node.kill()
     time.sleep(seconds)
     node.restart()
+
+
+def _full_for(node: Node, seconds: float) -> None:
+    node.host.fill(DISK)
+    time.sleep(seconds)
+    node.host.drain(DISK)
 
 
 def _published_once(run: Run, drill: Drill, began: float, noticed: float | None = None) -> Row:

@@ -1,6 +1,5 @@
 """How a run of the scene's stage is watched through a fault, and what it is held against afterwards."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -68,10 +67,9 @@ def stop(trial: Trial) -> None:
 
 
 def catch(true: Callable[[], bool], trial: Trial, what: str) -> None:
-    """Returns within a thousandth of a second of what does not last; raises ClusterError where the run ends before."""
-    while not true():
-        require(not trial.is_over(), f"it ended before {what}")
-        time.sleep(0.0005)
+    """Returns at once when there is what does not last; raises ClusterError where the run ends before."""
+    wait(lambda: true() or trial.is_over(), what, look_seconds=0.0005)
+    require(not trial.is_over(), f"it ended before {what}")
 
 
 def store() -> Objects:

@@ -2,10 +2,7 @@
 
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
-
-import psutil
 
 from infra.drill.card import Drill, Row
 from infra.drill.hosts import DISK, Host
@@ -47,13 +44,7 @@ def _holders(running: dict[str, Process]) -> list[str]:
     """Who holds a lock of a file, as the kernel tells; those who wait for one have an arrow in front."""
     lines = (line.split() for line in _LOCKS.read_text().splitlines())
     holding = {int(line[4]) for line in lines if line[1] == "FLOCK"}
-    return [key for key, process in running.items() if holding & _numbers(process)]
-
-
-def _numbers(process: Process) -> set[int]:
-    with suppress(psutil.NoSuchProcess):
-        return {process.pid, *(each.pid for each in psutil.Process(process.pid).children(recursive=True))}
-    return set()
+    return [key for key, process in running.items() if process.pid in holding]
 
 
 REGISTRY_DRILLS = {

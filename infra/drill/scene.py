@@ -70,6 +70,11 @@ class Trial:
         self.thread.start()
         return self
 
+    def again(self, **changes: Any) -> "Trial":
+        """The same run, begun once more; `changes` are of its cluster."""
+        shape = self.shape.but(**changes)
+        return Trial(self.request.but(cluster=shape.model_dump(mode="json")), shape).begin()
+
     def _follow(self) -> None:
         for attempt in range(_ATTEMPTS):
             try:
@@ -201,13 +206,15 @@ class Scene:
                 worker.restart()
 
 
-def wait(true: Callable[[], Any], what: str, seconds: float = _PATIENCE_SECONDS) -> float:
+def wait(
+    true: Callable[[], Any], what: str, seconds: float = _PATIENCE_SECONDS, look_seconds: float = _LOOK_SECONDS
+) -> float:
     """How long it took; raises ClusterError where it does not come true."""
     began = time.monotonic()
     while not true():
         if time.monotonic() - began > seconds:
             raise ClusterError(f"waited {seconds:.0f} s in vain for {what}")
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(look_seconds)
     return time.monotonic() - began
 
 

@@ -15,7 +15,7 @@ from infra.drill.outcomes import (
     stop,
     told,
 )
-from infra.drill.scene import INTERVAL, Scene, Trial, wait
+from infra.drill.scene import INTERVAL, Scene, wait
 from models.common.errors import CheckpointError, ClusterError
 
 _DRAIN_SECONDS = 15
@@ -145,7 +145,7 @@ def disk_full(scene: Scene) -> Row:
     noticed = time.time() - began
     host.drain()
     freed = time.time()
-    again = Trial(trial.request, trial.shape).begin()
+    again = trial.again()
     return recovered(scene, again, STAGE_DRILLS["full"], trial.step(), freed, noticed)
 
 
@@ -169,7 +169,7 @@ def host_drained(scene: Scene) -> Row:
 
 def started_twice(scene: Scene) -> Row:
     trial = at_a_moment(scene, "twice")
-    second = Trial(trial.request, trial.shape).begin()
+    second = trial.again()
     trial.wait_over()
     second.wait_over()
     require(len(trial.seen("started")) == 1, "two groups of workers have trained")
@@ -190,13 +190,12 @@ def worker_killed_in_save(scene: Scene) -> Row:
 def other_precision(scene: Scene) -> Row:
     trial = at_a_moment(scene, "precision", zero_stage=1)
     stop(trial)
-    shape = trial.shape.but(precision="bf16")
     try:
-        Trial(trial.request.but(cluster=shape.model_dump(mode="json")), shape).begin().wait_over()
+        trial.again(precision="bf16").wait_over()
         raise ClusterError("it went on in another precision")
     except CheckpointError as refused:
         require("precision" in str(refused), f"no reason in: {refused}")
-    again = Trial(trial.request, trial.shape).begin()
+    again = trial.again()
     again.wait_over()
     require_same_course(scene, again)
     return STAGE_DRILLS["precision"].seen()
@@ -206,8 +205,7 @@ def other_world_size(scene: Scene) -> Row:
     trial = at_a_moment(scene, "smaller")
     stop(trial)
     began = time.time()
-    shape = trial.shape.but(workers=1)
-    alone = Trial(trial.request.but(cluster=shape.model_dump(mode="json")), shape).begin()
+    alone = trial.again(workers=1)
     alone.wait_over()
     started = alone.resumed(began)
     require(started is not None and started["step"] >= INTERVAL, f"it began at {started}")

@@ -76,7 +76,7 @@ def keys_expired(scene: Scene) -> Row:
     noticed = time.time() - began
     stopping.stop_run(trial.request.run_key)  # the workers may not have met the store since
     scene.cluster.s3.door.set(Fault())
-    again = Trial(trial.request, trial.shape).begin()
+    again = trial.again()
     again.wait_over()
     require_same_weights(scene, again)
     return STORE_DRILLS["expired"].seen(notice_seconds=noticed)
@@ -217,7 +217,7 @@ def _stopped_with_two(scene: Scene, name: str) -> tuple[Trial, str]:
 def _begun_anew(scene: Scene, trial: Trial) -> tuple[Trial, int, float]:
     """The same run, to its end; the step that it went on from, and when it was begun."""
     began = time.time()
-    again = Trial(trial.request, trial.shape).begin()
+    again = trial.again()
     again.wait_over()
     require_same_weights(scene, again)
     started = again.resumed(began)
