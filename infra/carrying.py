@@ -33,7 +33,7 @@ _SIDE_BY_SIDE = 8  # files of a folder on their way at once
 _FLUSH_SECONDS = 2.0  # how far a run page is behind
 _SEGMENT_BYTES = 1 << 16  # of events: what is sent anew with each event
 _PATIENCE_SECONDS = 3600.0  # with a store that does not answer, before a result that is there is given up
-_FAILURE_PATIENCE_SECONDS = 60.0  # before a failure is left to the job's own end and log
+_FAILURE_PATIENCE_SECONDS = 600.0  # before a failure is left to the job's own end and log
 _PAUSE_SECONDS = 5.0
 _RESULT = "result.sha256"  # which of the folders in results/ is the result
 
@@ -174,13 +174,6 @@ class CarriedStageFolder(StageFolder):
     def fail(self, told: dict[str, Any]) -> None:
         key = f"{self.place}/failure.json"
         insist(lambda: self.objects.put(key, json.dumps(told).encode()), _FAILURE_PATIENCE_SECONDS)
-
-    def failed(self) -> dict[str, Any] | None:
-        try:
-            told = self.objects.get(f"{self.place}/failure.json")
-        except StorageError:  # which is looked at again soon
-            return None
-        return json.loads(told) if told else None
 
     def deliver(self) -> None:
         """Puts the result where the flow's machine finds it: under its own hash, then, as one object, that hash."""

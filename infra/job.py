@@ -1,25 +1,17 @@
 """What a Ray job runs: a worker group that trains a stage, or a stage's shards spread over slots."""
 
-import os
 import sys
-import threading
-import time
-from contextlib import suppress
 from typing import Any
 
-from infra import carrying
+from infra import carrying, manifests, worker
 from infra.clusters import Cluster
 from infra.runs import StageFolder, StageRequest
 from models.common.contract import MapConfig, StageConfig
 from models.common.errors import OrchardError
 
-_POLL_SECONDS = 1.0
-
 
 def main(where: str) -> int:
     """Runs the stage of the request that is there; its result is there when this returns 0."""
-    from infra import worker
-
     request = carrying.read_request(where)
     stage_folder = carrying.stage_folder_of(request)
     try:
@@ -30,45 +22,24 @@ def main(where: str) -> int:
         if isinstance(config, StageConfig):
             from infra import worker_group  # seconds of import, which a spread does without
 
-            _leave_at_fatal_failure(stage_folder)
             worker_group.train(request, stage_folder, config.batch_size)
         else:
             assert isinstance(config, MapConfig)
             _spread(request, config, stage_folder)
     except Exception as error:
-        if not stage_folder.failed():  # else a worker has already told what happened
-            worker.note_failure(stage_folder, rank=-1, error=error)
-        if isinstance(error, OrchardError):
-            print(error, file=sys.stderr)
-            return 1
-        raise
+        failed = error if isinstance(error, worker.StageFailed) else worker.tell_failure(stage_folder, -1, error)
+        worker.keep_failure(stage_folder, failed)
+        if not isinstance(failed.error, OrchardError):
+            raise
+        print(failed.error, file=sys.stderr)
+        return 1
     return 0
-
-
-def _leave_at_fatal_failure(stage_folder: StageFolder) -> None:
-    """Ends this process once a worker met what another attempt would meet again; Ray then ends the job's workers.
-
-    Ray Train itself restarts a group after any exception, and a rank that waits for a failed one would only notice
-    at the end of its timeout.
-    """
-
-    def watch() -> None:
-        told = None
-        while not told:
-            time.sleep(_POLL_SECONDS)
-            with suppress(OrchardError, ValueError):  # a store that is asked again soon
-                told = stage_folder.failed()
-        print(told["trace"], file=sys.stderr, flush=True)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _spread(request: StageRequest, config: MapConfig, stage_folder: StageFolder) -> None:
     """Works off the shards in as many slots as the cluster has, and collects the parts in the order of the shards."""
     import ray
-
-    from infra import manifests, worker
+    from ray.exceptions import RayTaskError
 
     cluster = Cluster.model_validate(request.cluster)
     ray.init(address="auto", log_to_driver=True)
@@ -87,7 +58,10 @@ def _spread(request: StageRequest, config: MapConfig, stage_folder: StageFolder)
             index, shard = waiting.pop()
             running[process.remote(values, shard)] = index
         done, _ = ray.wait(list(running), num_returns=1)
-        parts[running.pop(done[0])] = ray.get(done[0])
+        try:
+            parts[running.pop(done[0])] = ray.get(done[0])
+        except RayTaskError as failed:
+            raise failed.cause from failed
         stage_folder.record("shards", done=len(shards) - len(waiting) - len(running), total=len(shards))
     about = {"identity": request.identity(), "stage": request.stage}
     with manifests.committed(stage_folder.result, about) as draft:

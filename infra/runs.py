@@ -230,14 +230,10 @@ class StageFolder:
         append_line(self.events, {"time": time.time(), "kind": kind, **values})
 
     def fail(self, told: dict[str, Any]) -> None:
-        """Keeps what another attempt would meet again: the job ends."""
-        draft = self.failure.with_suffix(f".{told['rank']}.partial")
+        """Keeps what the job ends with, as another attempt would meet it again."""
+        draft = self.failure.with_suffix(".partial")
         draft.write_text(json.dumps(told))
         draft.rename(self.failure)
-
-    def failed(self) -> dict[str, Any] | None:
-        """What was kept of that, if anything was."""
-        return json.loads(self.failure.read_text()) if self.failure.exists() else None
 
     def flush(self) -> None:
         """Lets everybody see what was recorded."""

@@ -50,23 +50,34 @@ def train_rank(request_values: dict[str, Any], notice: Callable[[], bool] | None
     except GivenUp:
         raise
     except Exception as error:
-        note_failure(stage_folder, rank, error)
+        tell_failure(stage_folder, rank, error)
         raise
     finally:
         with suppress(OrchardError):
             stage_folder.flush()
 
 
-def note_failure(stage_folder: StageFolder, rank: int, error: BaseException) -> None:
-    """Puts the failing rank's trace among the events, and keeps what is fatal where the job finds it.
+class StageFailed(Exception):
+    """What a rank met, or with -1 the job itself, that ends the stage."""
 
-    A store that takes neither leaves them to the job's log, which has what is raised.
-    """
+    def __init__(self, rank: int, error: Exception, trace: str) -> None:
+        super().__init__(f"on rank {rank}: {error}")
+        self.rank, self.error, self.trace = rank, error, trace
+
+
+def tell_failure(stage_folder: StageFolder, rank: int, error: Exception) -> StageFailed:
+    """Puts the error's trace among the events."""
     trace = "".join(traceback.format_exception(error))
     stage_folder.record("failed", rank=rank, trace=trace)
+    return StageFailed(rank, error, trace)
+
+
+def keep_failure(stage_folder: StageFolder, failed: StageFailed) -> None:
+    """Keeps what is fatal where the flow finds it; a store that stays silent leaves it to the job's log."""
+    kind = type(failed.error).__name__
     with suppress(OrchardError):
-        if isinstance(error, FATAL):
-            stage_folder.fail({"kind": type(error).__name__, "text": str(error), "rank": rank, "trace": trace})
+        if isinstance(failed.error, FATAL):
+            stage_folder.fail({"kind": kind, "text": str(failed.error), "rank": failed.rank, "trace": failed.trace})
         stage_folder.flush()
 
 

@@ -16,10 +16,12 @@ from ray._private.state import available_resources_per_node
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback, get_preemption_info
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.execution.controller import TrainController
+from ray.train.v2._internal.execution.failure_handling.default import DefaultFailurePolicy
+from ray.train.v2._internal.execution.failure_handling.failure_policy import FailureDecision
 from ray.train.v2._internal.execution.scaling_policy import NoopDecision, ResizeDecision, ScalingDecision
 from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPolicy
 from ray.train.v2._internal.execution.worker_group import WorkerGroup
-from ray.train.v2.api.exceptions import TrainingFailedError
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
 from infra import carrying, worker
 from infra.clusters import Cluster
@@ -40,7 +42,8 @@ def train(request: StageRequest, stage_folder: StageFolder, batch_size: int) -> 
 
     batch_size: the stage's, which has to divide over the workers of a group.
 
-    Raises TrainingError where more groups are lost than the cluster allows.
+    Raises TrainingError where more groups are lost than the cluster allows, and StageFailed where another group would
+    meet what a worker met.
     """
     cluster = Cluster.model_validate(request.cluster)
     ray.init(address="auto", log_to_driver=True)
@@ -64,9 +67,13 @@ def train(request: StageRequest, stage_folder: StageFolder, batch_size: int) -> 
     try:
         trainer.fit()
     except TrainingFailedError as error:
+        failures = _failures(error)
+        if fatal := _fatal(failures):
+            rank = min(fatal)
+            raise worker.StageFailed(rank, fatal[rank], str(error)) from None
         raise TrainingError(
             f"{cluster.max_failures} lost groups of workers were replaced, and another one was lost\n"
-            f"{_first_line(error)}\n"
+            f"{_reasons(failures) or error}\n"
             "its checkpoints are kept: see why in the job's log, then run again with the same --run-key"
         ) from error
 
@@ -159,6 +166,29 @@ def _answers(node: dict[str, Any]) -> bool:
     return False
 
 
+class EndsAtFatal(DefaultFailurePolicy):
+    """Another group is worth it for a lost peer or a lost disk, not for what it would meet again."""
+
+    def make_decision(self, training_failed_error: TrainingFailedError) -> FailureDecision:
+        if _fatal(_failures(training_failed_error)):
+            return FailureDecision.RAISE
+        return super().make_decision(training_failed_error)
+
+
+def _failures(error: TrainingFailedError) -> dict[int, Exception]:
+    """What each rank raised, or why it is not there any more; nothing where it is the group that did not come up."""
+    return error.worker_failures if isinstance(error, WorkerGroupError) else {}
+
+
+def _fatal(failures: dict[int, Exception]) -> dict[int, Exception]:
+    """Those that another group would meet again."""
+    return {rank: each for rank, each in failures.items() if isinstance(each, worker.FATAL)}
+
+
+def _reasons(failures: dict[int, Exception]) -> str:
+    return "; ".join(f"rank {rank}: {_first_line(error)}" for rank, error in sorted(failures.items()))
+
+
 class LeanTrainer(TorchTrainer):
     """The trainer without actors that start a process each before the first step, and are not needed here.
 
@@ -172,7 +202,9 @@ class LeanTrainer(TorchTrainer):
         return [each for each in super()._create_default_callbacks() if type(each).__name__ not in self._NOT_NEEDED]
 
     def _initialize_and_run_controller(self, **parts: Any) -> Any:
-        controller = _Controller(**{**parts, "scaling_policy": self.size_of(self.scaling_config)})
+        parts["scaling_policy"] = self.size_of(self.scaling_config)
+        parts["failure_policy"] = EndsAtFatal(parts["failure_policy"].failure_config)
+        controller = _Controller(**parts)
         asyncio.run(controller.run())
         return controller.get_result()
 
@@ -210,8 +242,8 @@ class TellingLosses(UserCallback):
         self.request = request
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        reasons = [f"rank {rank}: {_first_line(error)}" for rank, error in sorted(worker_exceptions.items())]
-        _record(self.request, "lost", f"a group of workers was lost: {'; '.join(reasons)}")
+        if not _fatal(worker_exceptions):  # else the group was not lost
+            _record(self.request, "lost", f"a group of workers was lost: {_reasons(worker_exceptions)}")
 
 
 def _record(request: StageRequest, kind: str, text: str) -> None:

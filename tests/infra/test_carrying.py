@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from infra import carrying, manifests
+from infra import carrying, manifests, worker
 from infra.carrying import CarriedStageFolder, ThroughStore
 from infra.drill.s3_proxy import Fault, S3Proxy
 from infra.json_lines import read_lines
@@ -330,24 +330,26 @@ def test_a_damaged_result_is_refused_with_what_to_do(
 
 
 def test_a_failure_arrives_and_one_of_before_does_not(request_there: StageRequest, carrier: ThroughStore) -> None:
-    worker = CarriedStageFolder(request_there)
-    assert worker.failed() is None
     told = {"kind": "DataError", "text": "what went wrong", "rank": 1, "trace": "..."}
-    worker.fail(told)
-    assert worker.failed() == told
+    CarriedStageFolder(request_there).fail(told)
     carrier.finish()
-    assert carrier.stage_folder.failed() == told
+    arrived = carrier.stage_folder.failure
+    assert json.loads(arrived.read_text()) == told
+    arrived.unlink()
     carrier.hand_over(request_there)
-    assert worker.failed() is None
+    carrier.finish()
+    assert not arrived.exists()
 
 
-def test_a_failure_is_not_kept_back_by_a_store_that_stays_silent(request_there: StageRequest, door: S3Proxy) -> None:
-    from infra import worker
-
+def test_a_failure_is_not_kept_back_by_a_store_that_stays_silent(
+    request_there: StageRequest, carrier: ThroughStore, door: S3Proxy
+) -> None:
     folder = CarriedStageFolder(request_there)
     door.set(Fault("error"))
-    worker.note_failure(folder, 0, DataError("what went wrong"))
-    assert folder.failed() is None
+    worker.keep_failure(folder, worker.tell_failure(folder, 0, DataError("what went wrong")))
+    door.set(Fault())
+    carrier.finish()
+    assert not carrier.stage_folder.failure.exists()
 
 
 def test_without_a_store_nothing_is_carried(request_there: StageRequest) -> None:

@@ -97,12 +97,13 @@ def test_a_loss_that_is_not_finite_ends_the_stage_at_once(tmp_path: Path) -> Non
     request = request_for(
         config, Inputs(folders=inputs.folders, start_from=poisoned), tmp_path / "nan" / "control", TWO
     )
-    began = time.monotonic()
     with pytest.raises(TrainingError, match=r"step 1: .*loss is nan\n.*\nno checkpoint had been written yet"):
         _run(request)
-    assert time.monotonic() - began < 60, "no restart, and no waiting for the other rank's timeout"
-    failed = [event for event in read_lines(StageFolder(request.folder).events) if event["kind"] == "failed"]
-    assert "TrainingError" in failed[0]["trace"]
+    events = read_lines(StageFolder(request.folder).events)
+    assert not any(event["kind"] == "lost" for event in events)
+    failed = [event for event in events if event["kind"] == "failed"]
+    assert len(failed) <= TWO.workers, "each rank at most once: there was no second group"
+    assert all("TrainingError" in event["trace"] for event in failed)
 
 
 def test_an_input_that_changed_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,26 @@
+"""Which failures of a group of workers another group is worth."""
+
+import pytest
+from ray.exceptions import RayActorError
+from ray.train.v2._internal.execution.failure_handling.failure_policy import FailureDecision
+from ray.train.v2.api.config import FailureConfig
+from ray.train.v2.api.exceptions import WorkerGroupError
+
+from infra.worker_group import EndsAtFatal
+from models.common.errors import DataError
+
+_LOST_PEER = RuntimeError("Connection closed by peer")
+_FATAL = DataError("what is damaged")
+
+
+@pytest.mark.parametrize("failures", [{0: _LOST_PEER}, {0: _LOST_PEER, 1: RayActorError()}, {1: RayActorError()}])
+def test_lost_peers_are_replaced_as_often_as_the_cluster_says(failures: dict[int, Exception]):
+    policy = EndsAtFatal(FailureConfig(max_failures=2))
+    made = [policy.make_decision(WorkerGroupError("lost", failures)) for _ in range(3)]
+    assert made == [FailureDecision.RETRY, FailureDecision.RETRY, FailureDecision.RAISE]
+
+
+@pytest.mark.parametrize("failures", [{1: _FATAL}, {0: _LOST_PEER, 1: _FATAL}, {0: _FATAL, 1: RayActorError()}])
+def test_what_another_group_would_meet_again_ends_the_stage(failures: dict[int, Exception]):
+    policy = EndsAtFatal(FailureConfig(max_failures=2))
+    assert policy.make_decision(WorkerGroupError("lost", failures)) == FailureDecision.RAISE
