@@ -14,6 +14,7 @@ PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 UV := uv==0.13.9
 # A lock's versions alone, as constraints have to be.
 UNHASHED := '/^ *--hash/d; s/ *(--hash.*|\\)$$//'
+BUILDER := '/^setuptools==/,/[^\\]$$/p'
 
 # flock: two makes at once in one checkout install one after the other.
 INSTALL := flock Makefile $(MAKE) --no-print-directory _install LOCKS
@@ -135,7 +136,10 @@ _install:
 	        locks+=(requirements-cuda.lock)
 	    fi
 	    wanted=$$(printf -- '-r %s ' "$${locks[@]}")
-	    $(BIN)/python -m pip install $(PIP_FLAGS) --no-deps --require-hashes $$wanted
+	    # Two packages come as source: the setuptools of the lock builds them, not the newest that an index has.
+	    sed -n $(BUILDER) requirements.lock >.venv/.setuptools
+	    $(BIN)/python -m pip install $(PIP_FLAGS) --no-deps --require-hashes -r .venv/.setuptools
+	    $(BIN)/python -m pip install $(PIP_FLAGS) --no-build-isolation --no-deps --require-hashes $$wanted
 	    # Refused is what a package needs and no lock names. Asked at once, pip wants the newest of some, with its hash:
 	    # of those that another package needs with extras.
 	    $(BIN)/python -m pip install $(PIP_FLAGS) --dry-run --require-hashes $$wanted
