@@ -21,6 +21,7 @@ from infra.clusters import LAPTOP
 from infra.json_lines import read_lines
 from infra.runs import StageFolder, StageRequest
 from infra.settings import ROOT
+from models.busgen.config import BusgenConfig
 from models.common import workloads
 from models.common.contract import Inputs
 from models.common.errors import Cancelled, ClusterError, DataError, TrainingError
@@ -112,6 +113,16 @@ def test_an_input_that_changed_is_refused(tmp_path: Path) -> None:
     request = request_for(config, inputs, tmp_path / "changed" / "student", TWO)
     next(inputs.folders["problems"].glob("*.npy")).write_bytes(b"other")
     with pytest.raises(DataError, match=r"input 'problems': .* its manifest says"):
+        _run(request)
+
+
+def test_what_a_shard_refuses_arrives_as_its_own_error(tmp_path: Path) -> None:
+    busgen = workloads.preset("busgen", "tiny")
+    assert isinstance(busgen, BusgenConfig)
+    few_shot = rehearsal(tiny_stage("busgen", "adaptation"), tmp_path / "inputs")
+    inputs = Inputs({"images": few_shot.folders["images"]})
+    request = request_for(busgen.optimal_loss_stage, inputs, tmp_path / "shards" / "optimal_loss", TWO)
+    with pytest.raises(DataError, match=r"has 0 images of split 'pretrain'\nfits: at least 2"):
         _run(request)
 
 
