@@ -231,7 +231,8 @@ def _failure(client: Any, job: str, status: str, stage_folder: StageFolder) -> O
         kind = getattr(errors, told["kind"], None)
         if kind is not None:
             return kind(told["text"])
-        return TrainingError(f"{job} failed on rank {told['rank']}\n{told['trace']}")
+        where = f" on rank {told['rank']}" if told["rank"] >= 0 else ""
+        return TrainingError(f"{job} failed{where}\n{told['trace']}")
     with ray_client.answering(f"the log of {job}"):
         log = f"{client.get_job_logs(job)}\n{client.get_job_info(job).message}"
     (stage_folder.folder / "job.log").write_text(log)

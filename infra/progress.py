@@ -35,7 +35,7 @@ class StageView:
             case "finished":
                 self.over, self.done, self.total = True, event["step"], event["step"]
             case "failed":
-                self.text = f"rank {event['rank']} failed"
+                self.text = f"rank {event['rank']} failed" if event["rank"] >= 0 else "its job failed"
 
     def _advance(self, time: float, done: int) -> None:
         self.done = done

@@ -182,7 +182,7 @@ class StagePage:
             case "warning" | "lost":
                 self.logger.warning("%s: %s", name, event["text"])
             case "failed":
-                self.logger.error("%s: rank %d failed\n%s", name, event["rank"], event["trace"])
+                self.logger.error("%s: %s\n%s", name, self.view.text, event["trace"])
             case "finished":
                 self.logger.info("%s: finished at step %d", name, event["step"])
         self._keep_up()
