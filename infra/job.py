@@ -7,7 +7,6 @@ from infra import carrying, manifests, worker
 from infra.clusters import Cluster
 from infra.runs import StageFolder, StageRequest
 from models.common.contract import MapConfig, StageConfig
-from models.common.errors import OrchardError
 
 
 def main(where: str) -> int:
@@ -26,14 +25,20 @@ def main(where: str) -> int:
         else:
             assert isinstance(config, MapConfig)
             _spread(request, config, stage_folder)
+    except worker.StageFailed as failed:
+        return _end(stage_folder, failed)
     except Exception as error:
-        failed = error if isinstance(error, worker.StageFailed) else worker.tell_failure(stage_folder, -1, error)
-        worker.keep_failure(stage_folder, failed)
-        if not isinstance(failed.error, OrchardError):
-            raise
-        print(failed.error, file=sys.stderr)
-        return 1
+        worker.tell_failure(stage_folder, -1, error)
+        if isinstance(error, worker.FATAL):
+            return _end(stage_folder, worker.StageFailed.of(-1, error))
+        raise
     return 0
+
+
+def _end(stage_folder: StageFolder, failed: worker.StageFailed) -> int:
+    worker.keep_failure(stage_folder, failed)
+    print(failed, file=sys.stderr)
+    return 1
 
 
 def _spread(request: StageRequest, config: MapConfig, stage_folder: StageFolder) -> None:

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.distributed as dist
@@ -58,27 +58,35 @@ def train_rank(request_values: dict[str, Any], notice: Callable[[], bool] | None
 
 
 class StageFailed(Exception):
-    """What a rank met, or with -1 the job itself, that ends the stage."""
+    """What another attempt would meet again, in words, since not every error can be sent; rank -1 is the job itself."""
 
-    def __init__(self, rank: int, error: Exception, trace: str) -> None:
-        super().__init__(f"on rank {rank}: {error}")
-        self.rank, self.error, self.trace = rank, error, trace
+    def __init__(self, rank: int, kind: str, text: str, trace: str) -> None:
+        super().__init__(rank, kind, text, trace)
+        self.told = {"rank": rank, "kind": kind, "text": text, "trace": trace}
+
+    @classmethod
+    def of(cls, rank: int, error: BaseException) -> Self:
+        return cls(rank, type(error).__name__, str(error), _trace(error))
+
+    def __str__(self) -> str:
+        return self.told["trace"]
 
 
-def tell_failure(stage_folder: StageFolder, rank: int, error: Exception) -> StageFailed:
+def tell_failure(stage_folder: StageFolder, rank: int, error: BaseException) -> None:
     """Puts the error's trace among the events."""
-    trace = "".join(traceback.format_exception(error))
-    stage_folder.record("failed", rank=rank, trace=trace)
-    return StageFailed(rank, error, trace)
+    stage_folder.record("failed", rank=rank, trace=_trace(error))
+    with suppress(OrchardError):
+        stage_folder.flush()
 
 
 def keep_failure(stage_folder: StageFolder, failed: StageFailed) -> None:
-    """Keeps what is fatal where the flow finds it; a store that stays silent leaves it to the job's log."""
-    kind = type(failed.error).__name__
+    """Keeps it where the flow finds it; a store that stays silent leaves it to the job's log."""
     with suppress(OrchardError):
-        if isinstance(failed.error, FATAL):
-            stage_folder.fail({"kind": kind, "text": str(failed.error), "rank": failed.rank, "trace": failed.trace})
-        stage_folder.flush()
+        stage_folder.fail(failed.told)
+
+
+def _trace(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
 
 
 def _train_rank(request: StageRequest, stage_folder: StageFolder, rank: int, notice: Callable[[], bool] | None) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import ray
 from ray._private.state import available_resources_per_node
-from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback, get_preemption_info
+from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback, get_context, get_preemption_info
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.failure_handling.default import DefaultFailurePolicy
@@ -69,8 +69,7 @@ def train(request: StageRequest, stage_folder: StageFolder, batch_size: int) -> 
     except TrainingFailedError as error:
         failures = _failures(error)
         if fatal := _fatal(failures):
-            rank = min(fatal)
-            raise worker.StageFailed(rank, fatal[rank], str(error)) from None
+            raise fatal[0] from None
         raise TrainingError(
             f"{cluster.max_failures} lost groups of workers were replaced, and another one was lost\n"
             f"{_reasons(failures) or error}\n"
@@ -80,7 +79,10 @@ def train(request: StageRequest, stage_folder: StageFolder, batch_size: int) -> 
 
 def _train_rank(request_values: dict[str, Any]) -> None:
     """What each worker of the group runs."""
-    worker.train_rank(request_values, notice=lambda: get_preemption_info() is not None)
+    try:
+        worker.train_rank(request_values, notice=lambda: get_preemption_info() is not None)
+    except worker.FATAL as error:
+        raise worker.StageFailed.of(get_context().get_world_rank(), error) from None
 
 
 class GroupSize(FixedScalingPolicy):
@@ -180,9 +182,9 @@ def _failures(error: TrainingFailedError) -> dict[int, Exception]:
     return error.worker_failures if isinstance(error, WorkerGroupError) else {}
 
 
-def _fatal(failures: dict[int, Exception]) -> dict[int, Exception]:
+def _fatal(failures: dict[int, Exception]) -> list[worker.StageFailed]:
     """Those that another group would meet again."""
-    return {rank: each for rank, each in failures.items() if isinstance(each, worker.FATAL)}
+    return [each for _, each in sorted(failures.items()) if isinstance(each, worker.StageFailed)]
 
 
 def _reasons(failures: dict[int, Exception]) -> str:

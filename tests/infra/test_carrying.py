@@ -14,6 +14,7 @@ from infra.drill.s3_proxy import Fault, S3Proxy
 from infra.json_lines import read_lines
 from infra.objects import Objects
 from infra.runs import StageFolder, StageRequest
+from infra.worker import StageFailed
 from models.common.config import Config
 from models.common.contract import Inputs
 from models.common.errors import ConfigError, DataError, StorageError
@@ -346,7 +347,9 @@ def test_a_failure_is_not_kept_back_by_a_store_that_stays_silent(
 ) -> None:
     folder = CarriedStageFolder(request_there)
     door.set(Fault("error"))
-    worker.keep_failure(folder, worker.tell_failure(folder, 0, DataError("what went wrong")))
+    error = DataError("what went wrong")
+    worker.tell_failure(folder, 0, error)
+    worker.keep_failure(folder, StageFailed.of(0, error))
     door.set(Fault())
     carrier.finish()
     assert not carrier.stage_folder.failure.exists()
