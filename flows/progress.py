@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from infra.json_lines import read_lines
-from infra.progress import StageView
+from infra.progress import RunEvents, StageView
 from infra.runs import RunFolder
 
 _LOOK_SECONDS = 0.5
@@ -22,8 +21,9 @@ def following(folder: RunFolder, console: Console) -> Iterator[None]:
     """Shows the run's stages from another thread for as long as the block lasts."""
     ended = threading.Event()
     follow = _follow_bars if console.is_terminal else _follow_lines
-    already = {file.parent.name: len(read_lines(file)) for file in folder.folder.glob("*/events.jsonl")}
-    thread = threading.Thread(target=follow, args=(folder, console, ended, already), daemon=True)
+    events = RunEvents(folder)
+    list(events.new())  # an earlier process of this run has shown them
+    thread = threading.Thread(target=follow, args=(events, console, ended), daemon=True)
     thread.start()
     try:
         yield
@@ -32,25 +32,24 @@ def following(folder: RunFolder, console: Console) -> Iterator[None]:
         thread.join()
 
 
-def _follow_bars(folder: RunFolder, console: Console, ended: threading.Event, seen: dict[str, int]) -> None:
+def _follow_bars(events: RunEvents, console: Console, ended: threading.Event) -> None:
     columns = (
         TextColumn("{task.description:<12}"),
         BarColumn(bar_width=24),
         TextColumn("{task.completed:>6.0f}/{task.total:<6.0f}"),
         TextColumn("{task.fields[text]}"),
     )
-    views: dict[str, StageView] = {}
     bars: dict[str, TaskID] = {}
     with Progress(*columns, console=console) as progress:
-        for view, _ in _changes(folder, ended, seen, views):
+        for view, _ in _changes(events, ended):
             if view.name not in bars:
                 bars[view.name] = progress.add_task(view.name, text="")
             text = "  ".join(part for part in (view.text, view.pace()) if part)
             progress.update(bars[view.name], total=max(1, view.total), completed=view.done, text=escape(text))
 
 
-def _follow_lines(folder: RunFolder, console: Console, ended: threading.Event, seen: dict[str, int]) -> None:
-    for view, event in _changes(folder, ended, seen, {}):
+def _follow_lines(events: RunEvents, console: Console, ended: threading.Event) -> None:
+    for view, event in _changes(events, ended):
         if (line := plain_line(view, event)) is not None:
             console.print(f"{view.name}: {line}", highlight=False, soft_wrap=True, markup=False)
 
@@ -64,18 +63,13 @@ def plain_line(view: StageView, event: dict[str, Any]) -> str | None:
     return str(event.get("text") or (f"{view.done}/{view.total} finished" if view.over else view.line()))
 
 
-def _changes(
-    folder: RunFolder, ended: threading.Event, seen: dict[str, int], views: dict[str, StageView]
-) -> Iterator[tuple[StageView, dict[str, Any]]]:
+def _changes(events: RunEvents, ended: threading.Event) -> Iterator[tuple[StageView, dict[str, Any]]]:
     """Each new event with the view that it changed, until the block has ended and all is told."""
+    views: dict[str, StageView] = {}
     last = False
     while not last:
         last = ended.wait(_LOOK_SECONDS)
-        for file in sorted(folder.folder.glob("*/events.jsonl")):
-            name = file.parent.name
-            lines = read_lines(file)
-            view = views.setdefault(name, StageView(name))
-            for event in lines[seen.get(name, 0) :]:
-                view.take(event)
-                yield view, event
-            seen[name] = len(lines)
+        for stage, event in events.new():
+            view = views.setdefault(stage, StageView(stage))
+            view.take(event)
+            yield view, event

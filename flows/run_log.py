@@ -2,13 +2,12 @@
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from flows.finding import Found, server
 from flows.progress import plain_line
-from infra.json_lines import read_lines
-from infra.progress import StageView
+from infra.json_lines import Reader, read_lines
+from infra.progress import RunEvents, StageView
 from infra.runs import RunFolder
 from models.common.config import unknown
 from models.common.errors import ConfigError
@@ -71,13 +70,15 @@ class FolderLog:
         self.folder = folder.folder
         self.stage = stage
         self._views: dict[str, StageView] = {}
-        self._given: dict[Path, int] = {}
+        self._events = RunEvents(folder)
+        self._spans = Reader(self.folder / "timeline.jsonl")
+        self._errors = Reader(self.folder / "errors.jsonl")
 
     def new_lines(self) -> list[Line]:
         """What has come since this was asked last, oldest first."""
-        lines = [line for file in sorted(self.folder.glob("*/events.jsonl")) for line in self._told_by(file)]
-        lines += [_span(entry) for entry in self._new(self.folder / "timeline.jsonl")]
-        lines += [_error(entry) for entry in self._new(self.folder / "errors.jsonl")]
+        lines = [line for stage, event in self._events.new() for line in self._told_by(stage, event)]
+        lines += [_span(entry) for entry in self._spans.new_lines()]
+        lines += [_error(entry) for entry in self._errors.new_lines()]
         return sorted((line for line in lines if self.stage in (None, line.stage)), key=lambda line: line.time)
 
     def require_stage(self) -> None:
@@ -87,22 +88,13 @@ class FolderLog:
         if self.stage and begun and self.stage not in begun:
             raise ConfigError(unknown("stage", self.stage, begun, where=self.folder.name))
 
-    def _told_by(self, file: Path) -> list[Line]:
-        stage = file.parent.name
+    def _told_by(self, stage: str, event: dict[str, Any]) -> list[Line]:
         view = self._views.setdefault(stage, StageView(stage))
-        lines = []
-        for event in self._new(file):
-            view.take(event)
-            if (text := plain_line(view, event)) is not None:
-                trace = f"\n{event['trace']}" if event["kind"] == "failed" else ""
-                lines.append(Line(event["time"], stage, text + trace, _LEVELS.get(event["kind"], "info")))
-        return lines
-
-    def _new(self, file: Path) -> list[dict[str, Any]]:
-        entries = read_lines(file)
-        new = entries[self._given.get(file, 0) :]
-        self._given[file] = len(entries)
-        return new
+        view.take(event)
+        if (text := plain_line(view, event)) is None:
+            return []
+        trace = f"\n{event['trace']}" if event["kind"] == "failed" else ""
+        return [Line(event["time"], stage, text + trace, _LEVELS.get(event["kind"], "info"))]
 
 
 def _span(entry: dict[str, Any]) -> Line:

@@ -8,16 +8,36 @@ from pathlib import Path
 from typing import Any
 
 
+class Reader:
+    """Reads a file's lines while it grows: each once, and nothing again of what was read."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._read = 0  # bytes
+
+    def new_lines(self) -> list[dict[str, Any]]:
+        """The whole lines that came since this was asked last.
+
+        Left out are a last one that is still being written, which comes once it is whole, and what a fault has broken
+        off.
+        """
+        if not self.file.exists():
+            return []
+        with self.file.open("rb") as stream:
+            stream.seek(self._read)
+            found = stream.read()
+        whole = found[: found.rfind(b"\n") + 1]
+        self._read += len(whole)
+        lines = []
+        for line in whole.decode(errors="replace").splitlines():
+            with suppress(ValueError):
+                lines.append(json.loads(line))
+        return lines
+
+
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """Its whole lines; left out are a last one that is still being written, and what a fault has broken off."""
-    if not file.exists():
-        return []
-    text = file.read_text(errors="replace")
-    read = []
-    for line in text[: text.rfind("\n") + 1].splitlines():
-        with suppress(ValueError):
-            read.append(json.loads(line))
-    return read
+    """Its whole lines, as a new reader finds them."""
+    return Reader(file).new_lines()
 
 
 def append_lines(file: Path, lines: Iterable[str]) -> None:

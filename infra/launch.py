@@ -11,7 +11,7 @@ from typing import Any
 from infra import ray_client
 from infra.carrying import Carrier, carrier_of, insist
 from infra.clusters import Cluster
-from infra.json_lines import read_lines
+from infra.json_lines import Reader
 from infra.runs import StageFolder, StageRequest
 from infra.settings import ROOT, settings
 from infra.shipping import code_folder
@@ -40,12 +40,13 @@ def run_stage(
     """
     stage_folder = StageFolder(request.folder)
     client = ray_client.connect(cluster)
-    seen = len(read_lines(stage_folder.events))
-    _wait_for_nodes(client, cluster, cluster.rejoin_seconds if seen else 0, stage_folder, check)
+    events = Reader(stage_folder.events)
+    has_run = bool(events.new_lines())
+    _wait_for_nodes(client, cluster, cluster.rejoin_seconds if has_run else 0, stage_folder, check)
     carrier = carrier_of(request)
     with ray_client.answering(f"the stage {request.stage} of {request.run_key}"):
         job = _submit_once(client, request, stage_folder, carrier)
-    status = _follow(client, job, stage_folder, seen, on_event, check, carrier)
+    status = _follow(client, job, stage_folder, events, on_event, check, carrier)
     if status == "STOPPED":
         raise Cancelled(f"{job} was stopped\nits checkpoints are kept: the same --run-key goes on from them")
     if status != "SUCCEEDED" or stage_folder.failure.exists():
@@ -180,7 +181,7 @@ def _follow(
     client: Any,
     job: str,
     stage_folder: StageFolder,
-    seen: int,
+    events: Reader,
     on_event: Callable[[Event], None],
     check: Callable[[], None],
     carrier: Carrier,
@@ -197,10 +198,8 @@ def _follow(
             behind = _falls_behind(carrier, behind, on_event)
             if over:
                 insist(carrier.finish, _FINISH_SECONDS)
-        lines = read_lines(stage_folder.events)
-        for event in lines[seen:]:
+        for event in events.new_lines():
             on_event(event)
-        seen = len(lines)
         if over:
             return over
         time.sleep(_POLL_SECONDS)

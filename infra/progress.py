@@ -1,9 +1,11 @@
 """How far a stage is, from its events: what a terminal, the run page and `orchard status` show."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from infra.json_lines import read_lines
+from infra.json_lines import Reader
 from infra.runs import RunFolder
 
 _RATE_SECONDS = 10.0  # over which a rate is taken
@@ -61,16 +63,27 @@ class StageView:
         return ", ".join(part for part in parts if part)
 
 
+class RunEvents:
+    """What the stages of a run tell while it goes on, each event once."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder.folder
+        self._readers: dict[Path, Reader] = {}
+
+    def new(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Each event that came since this was asked last, with its stage, stage by stage."""
+        for file in sorted(self.folder.glob("*/events.jsonl")):
+            for event in self._readers.setdefault(file, Reader(file)).new_lines():
+                yield file.parent.name, event
+
+
 def views(folder: RunFolder) -> list[StageView]:
     """How far each stage of the run is that has begun, in the order in which they began."""
-    found = []
-    for file in folder.folder.glob("*/events.jsonl"):
-        events = read_lines(file)
-        view = StageView(file.parent.name)
-        for event in events:
-            view.take(event)
-        found.append((events[0]["time"] if events else 0.0, view))
-    return [view for _, view in sorted(found, key=lambda each: each[0])]
+    found: dict[str, tuple[float, StageView]] = {}
+    for stage, event in RunEvents(folder).new():
+        _, view = found.setdefault(stage, (event["time"], StageView(stage)))
+        view.take(event)
+    return [view for _, view in sorted(found.values(), key=lambda each: each[0])]
 
 
 def _metrics(metrics: dict[str, float]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.json_lines import append_line, append_lines, read_lines
+from infra.json_lines import Reader, append_line, append_lines, read_lines
 
 _WITHOUT_ROOM = """
 import resource, signal, sys
@@ -24,6 +24,21 @@ def test_lines_are_read_in_the_order_in_which_they_were_appended(tmp_path: Path)
     append_line(file, {"n": 1})
     append_lines(file, ['{"n": 2}\n', '{"n": 3}\n'])
     assert [line["n"] for line in read_lines(file)] == [1, 2, 3]
+
+
+def test_a_reader_has_each_line_once_and_one_that_is_being_written_when_it_is_whole(tmp_path: Path) -> None:
+    reader = Reader(tmp_path / "lines.jsonl")
+    assert reader.new_lines() == []
+    append_line(reader.file, {"n": 1})
+    with reader.file.open("ab") as stream:
+        stream.write('{"text": "größer'.encode()[:-2])
+        stream.flush()
+        assert reader.new_lines() == [{"n": 1}]
+        assert reader.new_lines() == []
+        stream.write('er", "n": 2}\n{"n": 3}\n{"n":'.encode())
+    assert reader.new_lines() == [{"text": "größer", "n": 2}, {"n": 3}]
+    append_line(reader.file, {"n": 4})
+    assert reader.new_lines() == [{"n": 4}], "what was broken off comes to nothing"
 
 
 @pytest.mark.parametrize("broken_off", [b'{"n": 2', b"{", b'{"text": "\xc3', b"\0\0\0"])
