@@ -47,11 +47,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Tests that share services follow each other in one of the test run's processes; the other ones compute."""
+    """Tests that share services follow each other in one of the test run's processes; the other ones compute.
+
+    Those of a file do too: what a file's tests share is made once.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class ServicesTogether(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return next((name for name, where in _SERVICES.items() if nodeid.startswith(where)), nodeid)
+            services = (name for name, where in _SERVICES.items() if nodeid.startswith(where))
+            return next(services, super()._split_scope(nodeid))
 
     return ServicesTogether(config, log)

@@ -6,11 +6,13 @@ import os
 import re
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infra.json_lines import read_lines
 from tests.fixtures.commands import orchard, orchard_json, started
+from tests.fixtures.prefect_rest import ask
 from tests.fixtures.workers import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray", "prefect")]
@@ -28,8 +30,37 @@ METRICS = {
 }
 
 
-def test_a_state_is_trained_measured_published_and_begun_with(home: Path, tmp_path: Path) -> None:
-    result = orchard_json(*TINY, "--run-key", "first")
+def _run_page_tells_what_happened(api: str) -> None:
+    def found(path: str, **of: Any) -> list[dict[str, Any]]:
+        return ask(f"{api}/{path}/filter", **of)
+
+    [run] = found("flow_runs", flow_runs={"name": {"any_": ["shown"]}})
+    assert run["state_type"] == "COMPLETED"
+    of_run = {"flow_runs": {"id": {"any_": [run["id"]]}}}
+    names = {task["name"] for task in found("task_runs", **of_run)}
+    assert {"train-training", "generate-measurement", "evaluate-evaluation", "require-gates", "publish"} == names
+    artifacts = found("artifacts", **of_run)
+    progress = {each["key"]: each["data"] for each in artifacts if each["type"] == "progress"}
+    assert progress.keys() >= {"shown-training", "shown-measurement", "shown-evaluation"}
+    assert set(progress.values()) == {100.0}
+    pages = {each["key"]: each["data"] for each in artifacts if each["type"] == "markdown"}
+    assert pages.keys() == {"shown-curves", "shown-result"}
+    assert "![Training curves of " in pages["shown-curves"]
+    assert "data:image/png;base64," in pages["shown-result"]
+    assert "| --- |" in pages["shown-result"]
+    assert pages["shown-result"].startswith("Published as `nqs@v0.1.0` · report: `")
+    logs = found("logs", logs={"flow_run_id": {"any_": [run["id"]]}})
+    told = "\n".join(line["message"] for line in logs)
+    assert "training: step 0, 2 workers" in told
+    assert "finished at step 60" in told
+    assert "published nqs@v0.1.0" in told
+
+
+def test_a_state_is_trained_measured_published_shown_and_begun_with(prefect: str, home: Path, tmp_path: Path) -> None:
+    done = orchard(*TINY, "--run-key", "shown", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "training: 60/60 finished" in done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
     assert (result["artifact"], result["version"]) == ("nqs", "v0.1.0")
     metrics = result["metrics"]
     assert metrics.keys() >= METRICS
@@ -45,6 +76,8 @@ def test_a_state_is_trained_measured_published_and_begun_with(home: Path, tmp_pa
     for title in ("Energy while training", "Holes and staggered spin", "Structure factors", "Attention"):
         assert title in page
     assert re.findall(r"""(?:src|href)=["']?(?!#|data:)[^"'> ]+""", page) == [], "no outside address"
+
+    _run_page_tells_what_happened(prefect)
 
     warm = ("--set", "system.U=5", "--set", "training.max_steps=10", "--set", "gates.most_relative_error=10")
     begun = orchard_json(*TINY, "--set", "start=nqs@v0.1.0", *warm)
