@@ -21,11 +21,10 @@ pytest_plugins = [
 
 # Tests that share services, each group in one process of the test run.
 _SERVICES = {
-    "flows": ("tests/flows/", "tests/test_example.py"),
+    "flows": ("tests/flows/", "tests/infra/local/", "tests/test_example.py"),
     "hosts": (
         "tests/browser/",
         "tests/cluster/",
-        "tests/infra/local/",
         "tests/infra/test_launch.py",
         "tests/security/",
     ),

@@ -5,13 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from infra import worker
 from infra.clusters import LAPTOP
-from infra.runs import StageRequest
 from models.common import workloads
 from models.common.contract import DataConfig, StageConfig, WorkloadConfig
 from models.common.errors import ConfigError
-from tests.fixtures.ranks import run_ranks
 from tests.fixtures.stages import (
     ALONE,
     broken_off,
@@ -20,6 +17,7 @@ from tests.fixtures.stages import (
     request_for,
     tiny_stage,
     train_alone,
+    train_together,
     trained_stages,
     weights,
 )
@@ -98,11 +96,6 @@ def test_another_seed_gives_other_weights(workload: str, stage: str, tmp_path: P
     assert any(not torch.equal(one[name], two[name]) for name in one)
 
 
-def _train_rank(rank: int, *requests: StageRequest) -> None:
-    for request in requests:
-        worker.train_rank(request.model_dump(mode="json"))
-
-
 @stages
 def test_two_workers_do_what_one_does_and_one_finishes_what_they_began(
     workload: str, stage: str, tmp_path: Path
@@ -113,7 +106,7 @@ def test_two_workers_do_what_one_does_and_one_finishes_what_they_began(
     pair = LAPTOP.but(workers=2, engine="torch", save_every_steps=5, keep_checkpoints=5)
     together = request_for(config, inputs, tmp_path / "two" / stage, pair)
     deepspeed = request_for(config, inputs, tmp_path / "deepspeed" / stage, LAPTOP.but(workers=2))
-    run_ranks(_train_rank, 2, together, deepspeed)
+    train_together(together, deepspeed)
 
     alone = request_for(config, inputs, tmp_path / "one" / stage)
     one, two = train_alone(alone), weights(together)

@@ -35,7 +35,7 @@ def test_a_reader_has_each_line_once_and_one_that_is_being_written_when_it_is_wh
         stream.flush()
         assert reader.new_lines() == [{"n": 1}]
         assert reader.new_lines() == []
-        stream.write('er", "n": 2}\n{"n": 3}\n{"n":'.encode())
+        stream.write(b'er", "n": 2}\n{"n": 3}\n{"n":')
     assert reader.new_lines() == [{"text": "größer", "n": 2}, {"n": 3}]
     append_line(reader.file, {"n": 4})
     assert reader.new_lines() == [{"n": 4}], "what was broken off comes to nothing"

@@ -26,7 +26,7 @@ from models.common import workloads
 from models.common.contract import Inputs
 from models.common.errors import Cancelled, ClusterError, DataError, TrainingError
 from tests.fixtures.services import RayService
-from tests.fixtures.stages import curve, rehearsal, request_for, tiny_stage, train_alone, weights
+from tests.fixtures.stages import curve, rehearsal, request_for, tiny_stage, train_alone, train_together, weights
 from tests.fixtures.workers import left_of_run, processes_of_run
 
 TWO = LAPTOP.but(save_every_steps=50)
@@ -64,7 +64,7 @@ def test_a_worker_killed_in_the_middle_changes_no_bit_of_the_result(tmp_path: Pa
     config = tiny_stage("relay", "student").but(max_steps=600)
     inputs = rehearsal(config, tmp_path / "inputs")
     undisturbed = request_for(config, inputs, tmp_path / "undisturbed" / "student", TWO)
-    _run(undisturbed)
+    train_together(undisturbed)
     disturbed = request_for(config, inputs, tmp_path / "disturbed" / "student", TWO)
     killed: list[int] = []
     starts: list[int] = []
@@ -170,22 +170,6 @@ def test_a_group_that_may_be_smaller_goes_on_with_the_workers_that_there_are(tmp
     ]
 
 
-def test_a_stopped_run_goes_on_at_once_as_a_job_of_its_own(tmp_path: Path) -> None:
-    config = workloads.preset("relay", "tiny").trained_stages()["teacher"].but(max_steps=150)
-    request = request_for(config, rehearsal(config, tmp_path / "inputs"), tmp_path / "stopped-once" / "teacher", TWO)
-    events: list[dict[str, Any]] = []
-
-    def stop(event: dict[str, Any]) -> None:
-        if event["kind"] == "started":
-            stopping.stop_run("stopped-once")
-
-    with pytest.raises(Cancelled, match="checkpoints are kept"):
-        _run(request, stop)
-    _run(request, events.append)
-    assert [event["name"] for event in events if event["kind"] == "job"] == ["stopped-once.teacher.2"]
-    assert events[-1]["kind"] == "finished"
-
-
 def test_ray_answers_nothing_without_its_token(ray: RayService) -> None:
     for path in ("/api/jobs/", "/api/v0/nodes"):
         assert requests.get(ray.address + path, timeout=10).status_code == 401
@@ -223,8 +207,8 @@ def test_a_head_that_takes_a_question_and_never_answers_is_given_up(monkeypatch:
             launch.require_feasible(LAPTOP)
 
 
-def test_a_stopped_run_ends_as_cancelled_with_its_processes_gone(tmp_path: Path) -> None:
-    config = workloads.preset("relay", "tiny").trained_stages()["teacher"].but(max_steps=1_000_000)
+def test_a_stopped_run_ends_with_its_processes_gone_and_goes_on_at_once_as_a_job_of_its_own(tmp_path: Path) -> None:
+    config = tiny_stage("relay", "teacher").but(max_steps=600)
     request = request_for(config, rehearsal(config, tmp_path / "inputs"), tmp_path / "called-off" / "teacher", TWO)
     stopped: list[stopping.Stopped] = []
     thread = threading.Thread(target=lambda: stopped.append(stopping.stop_run("called-off")))
@@ -241,6 +225,11 @@ def test_a_stopped_run_ends_as_cancelled_with_its_processes_gone(tmp_path: Path)
     assert stopped[0].workers >= 3, "driver, two workers"
     assert stopped[0].left == ()
     assert stopping.stop_run("called-off").but(seconds=0) == stopping.Stopped(jobs=(), workers=0, left=(), seconds=0)
+
+    events: list[dict[str, Any]] = []
+    _run(request, events.append)
+    assert [event["name"] for event in events if event["kind"] == "job"] == ["called-off.teacher.2"]
+    assert events[-1]["kind"] == "finished"
 
 
 def test_who_lets_go_of_a_job_leaves_it_running_and_may_come_back(tmp_path: Path) -> None:

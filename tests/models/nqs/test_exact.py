@@ -60,7 +60,7 @@ def test_energies_are_those_of_another_code(row: tuple[str, str, str, dict[str, 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("boundary", "U", "energy"),
-    [("open", 4, -8.1581011821), ("open", 8, -4.9132592091), ("periodic,open", 4, -9.2052758621)],
+    [("open", 8, -4.9132592091), ("periodic,open", 4, -9.2052758621)],
 )
 def test_twelve_sites_have_the_energy_of_another_code(boundary: str, U: float, energy: float) -> None:
     found = ground_state(system("4x3", boundary, "6,6", U))

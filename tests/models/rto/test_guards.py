@@ -2,12 +2,16 @@
 
 import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 
+from infra import manifests
 from models.common.errors import TrainingError
 from models.rto.guards import Guards
-from models.rto.ppo_config import GuardConfig
+from models.rto.ppo_config import GuardConfig, PpoConfig
+from tests.fixtures.stages import rehearsal, request_for, tiny_stage, train_alone
 
 HEALTHY = {"kl": 5.0, "entropy": 1.5, "score": 0.0}
 CONFIG = GuardConfig(most_kl=50.0, least_entropy=0.1, most_score_drop=2.0, patience=3)
@@ -79,3 +83,17 @@ def test_a_resumed_guard_goes_on_counting() -> None:
     resumed.load_state_dict(json.loads(json.dumps(guards.state_dict())))
     with pytest.raises(TrainingError, match=r"guards.most_kl"):
         resumed.check(48, HEALTHY | {"kl": 60.0}, 1.0)
+
+
+def test_a_stopped_stage_says_what_to_change_and_leaves_a_sound_checkpoint(tmp_path: Path) -> None:
+    config = tiny_stage("rto", "rto")
+    assert isinstance(config, PpoConfig)
+    strict = config.but(guards=config.guards.but(most_kl=1e-6, patience=1))
+    request = request_for(strict, rehearsal(strict, tmp_path / "inputs"), tmp_path / "run" / "rto")
+    told = r"stopped before step \d+, after 1 such rollouts in a row: the policy is [\d.e-]+ nats(.|\n)*reward.beta2"
+    with pytest.raises(TrainingError, match=told) as stopped:
+        train_alone(request)
+    step = re.search(r"the checkpoint of step (\d+) is good", str(stopped.value))
+    assert step, stopped.value
+    manifests.verify(request.folder / "checkpoints" / f"step-{int(step[1]):010d}")
+    assert not (request.folder / "result").exists()
