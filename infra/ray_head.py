@@ -221,12 +221,10 @@ def _living_users() -> list[int]:
     """The processes that use the head; marks of dead ones are removed."""
     living = []
     for mark in _marks().glob("*"):
-        try:
-            if psutil.Process(int(mark.name)).create_time() == float(mark.read_text()):
+        with suppress(ValueError):
+            if Identity(int(mark.name), float(mark.read_text())).alive():
                 living.append(int(mark.name))
                 continue
-        except (psutil.NoSuchProcess, ValueError):
-            pass
         mark.unlink(missing_ok=True)
     return living
 

@@ -18,7 +18,7 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from infra import artifacts, ray_client
+from infra import artifacts, ray_client, ray_head
 from infra.json_lines import read_lines
 from infra.local import state
 from infra.local.prefect_api import PrefectApi
@@ -228,6 +228,7 @@ def test_a_queue_completes_when_worker_server_and_up_itself_are_killed(tmp_path:
     assert "everything has ended" in again.output.read_text()
     assert [each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE] == []
     assert state.running(home) is None
+    assert ray_head.current() is None, "nobody who lives uses it"
 
 
 @pytest.mark.slow
